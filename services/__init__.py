@@ -1,0 +1,1 @@
+"""The services of credix-data-pipeline: extractor, loader, transformer, and the `credix` command."""

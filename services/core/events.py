@@ -1,0 +1,77 @@
+"""Events between the services: hints to look at the state, never the truth. Pub/Sub messages in and out."""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.cloud.pubsub_v1 import PublisherClient
+
+from services.core.batch import Batch
+
+_PUBLISH_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Message:
+    """A Pub/Sub message as the push subscription delivers it."""
+
+    id: str
+    attributes: Mapping[str, str]
+    data: bytes
+
+
+@dataclass(frozen=True)
+class ObjectFinalized:
+    """Cloud Storage's notification that an object is complete.
+
+    Attributes as in https://cloud.google.com/storage/docs/pubsub-notifications#attributes.
+    """
+
+    bucket: str
+    name: str
+    generation: int
+
+
+def parse_message(body: Any) -> Message:
+    """Read the body of a push request, which functions-framework hands over as the CloudEvent's data.
+
+    Raises:
+        ValueError: this is no Pub/Sub push body.
+    """
+    message = body.get("message") if isinstance(body, Mapping) else None
+    if not isinstance(message, Mapping):
+        raise ValueError("the event has no Pub/Sub message")
+    return Message(
+        id=str(message.get("messageId") or message.get("message_id") or ""),
+        attributes=dict(message.get("attributes") or {}),
+        data=base64.b64decode(message.get("data") or ""),
+    )
+
+
+def parse_object_finalized(message: Message) -> ObjectFinalized | None:
+    """The object that a notification is about, or None when the message is something else."""
+    attributes = message.attributes
+    if attributes.get("eventType") != "OBJECT_FINALIZE":
+        return None
+    try:
+        return ObjectFinalized(
+            attributes["bucketId"], attributes["objectId"], int(attributes.get("objectGeneration", "0"))
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+class BatchLoadedPublisher:
+    """Announces loaded batches."""
+
+    def __init__(self, project: str, topic: str) -> None:
+        self._client = PublisherClient()
+        self._topic = self._client.topic_path(project, topic)
+
+    def publish(self, batch: Batch) -> str:
+        """Announce a batch and wait until Pub/Sub has it; returns the message id."""
+        data = json.dumps({"batch_id": batch.id, "table": batch.table, "rows": batch.rows}).encode()
+        future = self._client.publish(self._topic, data, eventType="batch.loaded", batchId=batch.id, table=batch.table)
+        return str(future.result(timeout=_PUBLISH_SECONDS))

@@ -1,0 +1,92 @@
+"""Names: batch ids, object paths, temp tables, job ids. Pure functions; the one place that knows their form.
+
+business_case/landing/ingestion_dt=2026-11-22/installments_20261122T170000123456Z-1a2b3c4d.part-00000.parquet
+business_case/landing/ingestion_dt=2026-11-22/installments_20261122T170000123456Z-1a2b3c4d.manifest.json
+"""
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+BATCH_ID = r"\d{8}T\d{12}Z-[0-9a-f]{8}"
+_OBJECT = re.compile(
+    rf"^ingestion_dt=(?P<day>\d{{4}}-\d{{2}}-\d{{2}})/(?P<table>[a-z_][a-z0-9_]*?)_(?P<batch_id>{BATCH_ID})"
+    r"\.(?:(?P<manifest>manifest\.json)|part-(?P<part>\d{5})\.parquet)$"
+)
+
+
+def new_batch_id(at: datetime) -> str:
+    """Make a batch id: sortable by time (UTC, microseconds), unique by 32 random bits."""
+    return f"{at:%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(4)}"
+
+
+def batch_digest(batch_id: str) -> str:
+    """Twelve hexadecimal digits that stand for a batch where a short name is needed."""
+    return hashlib.sha256(batch_id.encode()).hexdigest()[:12]
+
+
+def hashed_table(table: str, batch_id: str) -> str:
+    """Name of a batch's own temp table, without the dataset."""
+    return f"{table}__{batch_digest(batch_id)}"
+
+
+def load_job_id(table: str, batch_id: str, attempt: int) -> str:
+    """Client-chosen id of the load job of a batch's attempt (from 1): a repeated insert answers 409."""
+    return f"credix-load-{table}-{batch_id}-{attempt}"
+
+
+def _folder(prefix: str, batch_id: str) -> str:
+    return f"{prefix}/ingestion_dt={batch_id[:4]}-{batch_id[4:6]}-{batch_id[6:8]}"
+
+
+def part_object(prefix: str, table: str, batch_id: str, part: int) -> str:
+    """Object name of a Parquet part (from 0) of a batch."""
+    return f"{_folder(prefix, batch_id)}/{table}_{batch_id}.part-{part:05}.parquet"
+
+
+def manifest_object(prefix: str, table: str, batch_id: str) -> str:
+    """Object name of a batch's manifest."""
+    return f"{_folder(prefix, batch_id)}/{table}_{batch_id}.manifest.json"
+
+
+def batch_objects_prefix(prefix: str, table: str, batch_id: str) -> str:
+    """Prefix that all objects of a batch, and no others, start with."""
+    return f"{_folder(prefix, batch_id)}/{table}_{batch_id}."
+
+
+@dataclass(frozen=True)
+class LandedObject:
+    """What an object's name in landing/ says."""
+
+    table: str
+    batch_id: str
+    part: int | None
+    """Part number, or None for the manifest."""
+
+    @property
+    def is_manifest(self) -> bool:
+        """Whether the object is a batch's commit marker."""
+        return self.part is None
+
+
+def parse_landed(prefix: str, object_name: str) -> LandedObject | None:
+    """Read an object name in landing/; None when this pipeline does not make such names."""
+    if not object_name.startswith(f"{prefix}/"):
+        return None
+    match = _OBJECT.match(object_name.removeprefix(f"{prefix}/"))
+    if match is None or match["day"].replace("-", "") != match["batch_id"][:8]:
+        return None
+    return LandedObject(match["table"], match["batch_id"], None if match["manifest"] else int(match["part"]))
+
+
+def mirrored(object_name: str, from_prefix: str, to_prefix: str) -> str:
+    """Object name at the same place below another prefix.
+
+    Raises:
+        ValueError: the object is not below ``from_prefix``.
+    """
+    if not object_name.startswith(f"{from_prefix}/"):
+        raise ValueError(f"{object_name} is not below {from_prefix}/")
+    return f"{to_prefix}/{object_name.removeprefix(f'{from_prefix}/')}"

@@ -1,0 +1,131 @@
+"""Settings: one class per service, read from environment variables and nothing else.
+
+A field's environment variable is its name in upper case (``landing_bucket`` is ``LANDING_BUCKET``). Google's clients
+read the emulators' variables themselves (``STORAGE_EMULATOR_HOST``, ``PUBSUB_EMULATOR_HOST``,
+``FIRESTORE_EMULATOR_HOST``, ``BIGQUERY_EMULATOR_HOST``): the services have no setting of their own for those.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import AliasChoices, Field, PositiveInt, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.core.errors import ConfigurationError
+
+
+class CoreSettings(BaseSettings):
+    """What every service needs to know: project, tables, buckets, state, logs."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore")
+
+    gcp_project: str = Field(
+        validation_alias=AliasChoices("GCP_PROJECT", "GOOGLE_CLOUD_PROJECT"),
+        description="Google Cloud project id.",
+    )
+    tables_file: Path = Field(default=Path("config/tables.yaml"), description="The declared tables.")
+
+    landing_bucket: str = Field(default="data_lake_credix", description="Bucket of the landing and failed prefixes.")
+    landing_prefix: str = Field(default="business_case/landing", description="Prefix where batches land.")
+    failed_prefix: str = Field(default="business_case/failed", description="Prefix of what could not be loaded.")
+    archive_bucket: str = Field(default="data_lake_credix_archive", description="Bucket of loaded objects.")
+    archive_prefix: str = Field(default="business_case/archive", description="Prefix of loaded objects.")
+
+    state_backend: Literal["firestore", "sqlite"] = Field(
+        default="firestore", description="Where the state is kept; sqlite is for one machine."
+    )
+    state_sqlite_path: Path = Field(default=Path(".credix/state.sqlite"), description="File of the sqlite state.")
+    state_namespace: str = Field(default="credix", description="Prefix of the state's collections.")
+    firestore_database: str = Field(default="(default)", description="Firestore database id.")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level logged.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="auto is console on a terminal and JSON elsewhere."
+    )
+
+
+class SourceSettings(BaseSettings):
+    """Where the source database is; libpq's meaning for every field."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore")
+
+    postgres_host: str = Field(description="Host name, or the folder of a socket (Cloud SQL: /cloudsql/INSTANCE).")
+    postgres_port: PositiveInt = Field(default=5432, description="Port.")
+    postgres_db: str = Field(default="credix_transactions", description="Database.")
+    postgres_user: str = Field(description="User; needs SELECT on the tables, and pg_read_all_stats (docs/windows.md).")
+    postgres_password: SecretStr = Field(default=SecretStr(""), description="Password; empty for none.")
+    postgres_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
+        default="prefer", description="libpq's sslmode."
+    )
+
+
+class ExtractorSettings(CoreSettings, SourceSettings):
+    """Settings of the extractor."""
+
+    extract_tables: str = Field(default="", description="Comma separated table names; empty for all declared tables.")
+    extract_part_rows: PositiveInt = Field(default=500_000, description="Most rows in a Parquet part.")
+    extract_safety_lag: timedelta = Field(
+        default=timedelta(minutes=15),
+        description="How far a window stays behind now when open transactions cannot be seen (ISO 8601, or seconds).",
+    )
+    extract_lease: timedelta = Field(
+        default=timedelta(seconds=60), description="How long a dead extractor holds its table (ISO 8601, or seconds)."
+    )
+
+
+class WarehouseSettings(BaseSettings):
+    """Where the warehouse is."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore")
+
+    bigquery_location: str = Field(default="US", description="Location of the datasets.")
+    dataset_temp: str = Field(default="business_case_temp", description="Dataset of the hashed and stable tables.")
+    dataset_bronze: str = Field(default="business_case_bronze", description="Dataset of the merged tables.")
+    dataset_silver: str = Field(default="business_case_silver", description="Dataset of the cleaned tables.")
+    dataset_gold: str = Field(default="business_case_gold", description="Dataset of the business's tables.")
+    batch_loaded_topic: str = Field(
+        default="credix-batch-loaded", description="Topic on which the loader announces a loaded batch."
+    )
+
+
+class LoaderSettings(CoreSettings, WarehouseSettings):
+    """Settings of the loader."""
+
+    temp_table_days: PositiveInt = Field(default=7, description="Days after which a hashed table expires.")
+    load_timeout: timedelta = Field(
+        default=timedelta(minutes=9), description="Longest wait for one load job (ISO 8601, or seconds)."
+    )
+
+
+class TransformerSettings(CoreSettings, WarehouseSettings):
+    """Settings of the transformer."""
+
+    dbt_project_dir: Path = Field(default=Path("dbt"), description="Folder of the dbt project.")
+    dbt_target: Literal["emulator", "gcp"] = Field(default="gcp", description="dbt target of profiles.yml.")
+    dbt_target_path: Path = Field(default=Path("/tmp/dbt/target"), description="Where dbt writes its artifacts.")  # noqa: S108
+    dbt_log_path: Path = Field(default=Path("/tmp/dbt/logs"), description="Where dbt writes its log.")  # noqa: S108
+    report_bucket: str = Field(default="credix-elementary-report", description="Bucket of reports and run artifacts.")
+    transform_lease: timedelta = Field(
+        default=timedelta(seconds=60), description="How long a dead transformer blocks the next (ISO 8601, or seconds)."
+    )
+
+
+class OpsSettings(CoreSettings, WarehouseSettings):
+    """Settings of the `credix` command."""
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def read_settings(settings: type[S]) -> S:
+    """Read a service's settings from the environment.
+
+    Raises:
+        ConfigurationError: a variable is missing or wrong; names every such variable.
+    """
+    try:
+        return settings()
+    except ValidationError as error:
+        problems = "; ".join(f"{str(p['loc'][0]).upper()}: {p['msg']}" for p in error.errors())
+        raise ConfigurationError(f"settings of {settings.__name__}: {problems}") from error

@@ -1,0 +1,1 @@
+"""State: watermarks, batches, leases and run history over one small document store with optimistic preconditions."""

@@ -1,0 +1,132 @@
+"""Leases: one holder at a time, until it expires; a fencing token tells a late holder from the current one."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from services.core.errors import LeaseBusy, LeaseLost
+from services.core.state.store import Document, DocumentChanged, DocumentExists, DocumentStore
+
+_COLLECTION = "leases"
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class LeaseView:
+    """What can be seen of a lease from outside."""
+
+    holder: str | None
+    token: int
+    expires_at: datetime
+
+    def held(self, now: datetime) -> bool:
+        """Whether somebody holds it at this time."""
+        return self.holder is not None and self.expires_at > now
+
+
+def _view(document: Document) -> LeaseView:
+    data = document.data
+    return LeaseView(data["holder"], data["token"], datetime.fromisoformat(data["expires_at"]))
+
+
+class Lease:
+    """A lease that this process holds.
+
+    ``token`` grows with every change of holder: writes that carry it are refused once a later holder has written.
+    """
+
+    def __init__(self, store: DocumentStore, document: Document, length: timedelta) -> None:
+        self._store = store
+        self._document = document
+        self._length = length
+        self._lock = threading.Lock()
+        self.name = document.id
+        self.token: int = document.data["token"]
+        self.holder: str = document.data["holder"]
+
+    def renew(self) -> None:
+        """Prolong the lease from now.
+
+        Raises:
+            LeaseLost: another holder has it.
+        """
+        with self._lock:
+            expires_at = datetime.now(UTC) + self._length
+            try:
+                self._document = self._store.update(self._document, {"expires_at": expires_at.isoformat()})
+            except DocumentChanged as error:
+                raise LeaseLost(f"lease {self.name} of {self.holder} (token {self.token}) passed to another") from error
+
+    def release(self) -> None:
+        """Give the lease back; harmless when it was lost."""
+        with self._lock:
+            try:
+                self._document = self._store.update(self._document, {"holder": None})
+            except DocumentChanged:
+                log.warning("lease.lost_before_release", lease=self.name, holder=self.holder, token=self.token)
+
+
+def look(store: DocumentStore, name: str) -> LeaseView | None:
+    """See a lease without touching it; None when nobody ever held it."""
+    document = store.get(_COLLECTION, name)
+    return _view(document) if document else None
+
+
+def acquire(store: DocumentStore, name: str, holder: str, length: timedelta) -> Lease:
+    """Take a lease that is free or expired.
+
+    Args:
+        store: where the lease is kept.
+        name: what is leased.
+        holder: who takes it, for people and logs.
+        length: how long it lasts without a renewal; longer than the clocks' difference between machines.
+
+    Raises:
+        LeaseBusy: another holder has it, or was faster.
+    """
+    now = datetime.now(UTC)
+    data = {"holder": holder, "token": 1, "expires_at": (now + length).isoformat()}
+    document = store.get(_COLLECTION, name)
+    try:
+        if document is None:
+            return Lease(store, store.create(_COLLECTION, name, data), length)
+        view = _view(document)
+        if view.held(now):
+            raise LeaseBusy(f"lease {name} is held by {view.holder} until {view.expires_at.isoformat()}")
+        return Lease(store, store.update(document, {**data, "token": view.token + 1}), length)
+    except (DocumentExists, DocumentChanged) as error:
+        raise LeaseBusy(f"lease {name} was taken by another in this moment") from error
+
+
+@contextmanager
+def holding(store: DocumentStore, name: str, holder: str, length: timedelta) -> Iterator[Lease]:
+    """Hold a lease for a block, renewed in the background every third of its length.
+
+    Raises:
+        LeaseBusy: another holder has it.
+    """
+    lease = acquire(store, name, holder, length)
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(length.total_seconds() / 3):
+            try:
+                lease.renew()
+            except LeaseLost:
+                log.exception("lease.lost", lease=name, holder=holder)
+                return
+            except Exception:
+                log.exception("lease.renewal_failed", lease=name, holder=holder)
+
+    thread = threading.Thread(target=beat, name=f"lease-{name}", daemon=True)
+    thread.start()
+    try:
+        yield lease
+    finally:
+        stop.set()
+        thread.join()
+        lease.release()

@@ -1,0 +1,119 @@
+"""The state on one machine: SQLite in WAL mode, shared by several processes."""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from services.core.state.store import Data, Document, DocumentChanged, DocumentExists
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS documents (
+  collection TEXT NOT NULL,
+  id TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  data TEXT NOT NULL,
+  PRIMARY KEY (collection, id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS versions (last INTEGER NOT NULL);
+INSERT INTO versions SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM versions);
+"""
+
+
+class SqliteStore:
+    """Documents as JSON in one table.
+
+    A write is one immediate transaction; versions come from one counter, so that a document which was deleted and
+    created again never has a version it had before. ``synchronous=FULL``: a write that returned survives kill -9 and a
+    power cut (https://sqlite.org/pragma.html#pragma_synchronous).
+    """
+
+    def __init__(self, path: Path, *, wait_seconds: float = 30) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # One connection for all threads: every step is short, and a thread that ends leaves nothing behind.
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(path, timeout=wait_seconds, isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=FULL")
+        with self._write() as connection:
+            for statement in _SCHEMA.strip().split(";\n"):
+                connection.execute(statement)
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def _read(self, statement: str, values: list[str | int | bool]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    @staticmethod
+    def _next_version(connection: sqlite3.Connection) -> int:
+        row = connection.execute("UPDATE versions SET last = last + 1 RETURNING last").fetchone()
+        return int(row[0])
+
+    def create(self, collection: str, id: str, data: Data) -> Document:
+        """Create a document; raises DocumentExists."""
+        with self._write() as connection:
+            version = self._next_version(connection)
+            try:
+                connection.execute(
+                    "INSERT INTO documents VALUES (?, ?, ?, ?)", (collection, id, version, json.dumps(data))
+                )
+            except sqlite3.IntegrityError as error:
+                raise DocumentExists(f"{collection}/{id}") from error
+        return Document(collection, id, data, version)
+
+    def get(self, collection: str, id: str) -> Document | None:
+        """Read a document, or None."""
+        rows = self._read("SELECT data, version FROM documents WHERE collection = ? AND id = ?", [collection, id])
+        return Document(collection, id, json.loads(rows[0][0]), rows[0][1]) if rows else None
+
+    def update(self, document: Document, data: Data) -> Document:
+        """Replace a document that is still as it was read; raises DocumentChanged."""
+        with self._write() as connection:
+            version = self._next_version(connection)
+            cursor = connection.execute(
+                "UPDATE documents SET data = ?, version = ? WHERE collection = ? AND id = ? AND version = ?",
+                (json.dumps({**document.data, **data}), version, document.collection, document.id, document.version),
+            )
+            if cursor.rowcount != 1:
+                raise DocumentChanged(f"{document.collection}/{document.id}")
+        return Document(document.collection, document.id, {**document.data, **data}, version)
+
+    def delete(self, document: Document) -> None:
+        """Delete a document that is still as it was read; raises DocumentChanged."""
+        with self._write() as connection:
+            cursor = connection.execute(
+                "DELETE FROM documents WHERE collection = ? AND id = ? AND version = ?",
+                (document.collection, document.id, document.version),
+            )
+            if cursor.rowcount != 1:
+                raise DocumentChanged(f"{document.collection}/{document.id}")
+
+    def query(self, collection: str, where: Mapping[str, str | int | bool]) -> list[Document]:
+        """All documents whose fields equal these values, ordered by id."""
+        conditions = "".join(" AND json_extract(data, ?) = ?" for _ in where)
+        values: list[str | int | bool] = [collection]
+        for field, value in where.items():
+            values += [f'$."{field}"', value]
+        rows = self._read(
+            f"SELECT id, data, version FROM documents WHERE collection = ?{conditions} ORDER BY id",  # noqa: S608
+            values,
+        )
+        return [Document(collection, id, json.loads(data), version) for id, data, version in rows]
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._connection.close()

@@ -1,0 +1,217 @@
+"""The pipeline's state: a table's progress, its batches, the history of runs."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from services.core.batch import Batch, BatchState
+from services.core.errors import LeaseLost, TransientError
+from services.core.settings import CoreSettings
+from services.core.state.store import Document, DocumentChanged, DocumentExists, DocumentStore
+from services.core.window import furthest
+
+_TRIES = 20
+"""How often an update is tried again when another process was faster. Contention is a handful of processes."""
+
+
+class TableProgress(BaseModel):
+    """How far a table is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    watermark: AwareDatetime | None = Field(default=None, description="Cursor up to which bronze is complete.")
+    merged_batch: str | None = Field(default=None, description="The newest batch in bronze.")
+    extracted_at: AwareDatetime | None = Field(default=None, description="The newest batch's extraction; only grows.")
+    stable_batch: str | None = Field(default=None, description="The batch in the stable temp table.")
+    extract_token: int = Field(default=0, description="Newest fencing token that extracted the table.")
+    merge_token: int = Field(default=0, description="Newest fencing token that merged the table.")
+
+
+class Run(BaseModel):
+    """One run of a service, for the history."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    service: Literal["extractor", "transformer"]
+    started_at: AwareDatetime
+    finished_at: AwareDatetime
+    outcome: str
+    details: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (self.finished_at - self.started_at).total_seconds()
+
+
+class PipelineState:
+    """Typed access to the document store. Every method is one read, or one write that keeps its precondition."""
+
+    def __init__(self, store: DocumentStore) -> None:
+        self.store = store
+
+    def progress(self, table: str) -> TableProgress:
+        """How far a table is; the beginning when nothing is known."""
+        document = self.store.get("tables", table)
+        return TableProgress.model_validate(document.data) if document else TableProgress()
+
+    def _change_progress(self, table: str, change: Callable[[TableProgress], TableProgress]) -> TableProgress:
+        for _ in range(_TRIES):
+            document = self.store.get("tables", table)
+            before = TableProgress.model_validate(document.data) if document else TableProgress()
+            after = change(before)
+            if document and after == before:
+                return before
+            try:
+                if document is None:
+                    self.store.create("tables", table, after.model_dump(mode="json"))
+                else:
+                    self.store.update(document, after.model_dump(mode="json"))
+            except (DocumentExists, DocumentChanged):
+                continue
+            return after
+        raise TransientError(f"table {table}: its progress changed {_TRIES} times while it was updated")
+
+    def begin_extraction(self, table: str, extracted_at: datetime, token: int) -> TableProgress:
+        """Note an extraction's time, under its fencing token.
+
+        Raises:
+            LeaseLost: a later holder has extracted the table.
+        """
+
+        def change(progress: TableProgress) -> TableProgress:
+            _check_token(table, "extract", progress.extract_token, token)
+            return progress.model_copy(update={"extracted_at": extracted_at, "extract_token": token})
+
+        return self._change_progress(table, change)
+
+    def set_stable_batch(self, table: str, batch_id: str) -> None:
+        """Note which batch the stable table holds; never an older one."""
+
+        def change(progress: TableProgress) -> TableProgress:
+            if progress.stable_batch is not None and progress.stable_batch >= batch_id:
+                return progress
+            return progress.model_copy(update={"stable_batch": batch_id})
+
+        self._change_progress(table, change)
+
+    def advance(self, table: str, token: int) -> TableProgress:
+        """Move the watermark over all merged batches that leave no gap, and close those it has passed.
+
+        Raises:
+            LeaseLost: a later holder has merged the table.
+        """
+        merged = [batch for batch in self.open_batches(table) if batch.state is BatchState.MERGED]
+
+        def change(progress: TableProgress) -> TableProgress:
+            _check_token(table, "merge", progress.merge_token, token)
+            newest = max((batch.id for batch in merged), default="")
+            return progress.model_copy(
+                update={
+                    "watermark": furthest(progress.watermark, (batch.window for batch in merged)),
+                    "merged_batch": max(progress.merged_batch or "", newest) or None,
+                    "merge_token": token,
+                }
+            )
+
+        progress = self._change_progress(table, change)
+        for batch in merged:
+            if progress.watermark is not None and batch.window.high <= progress.watermark:
+                self.change_batch(batch.id, lambda b: b.model_copy(update={"open": False}))
+        return progress
+
+    def create_batch(self, batch: Batch) -> bool:
+        """Note a new batch; False when the state has it already."""
+        try:
+            self.store.create("batches", batch.id, batch.model_dump(mode="json"))
+        except DocumentExists:
+            return False
+        return True
+
+    def batch(self, batch_id: str) -> Batch | None:
+        """A batch, or None."""
+        document = self.store.get("batches", batch_id)
+        return Batch.model_validate(document.data) if document else None
+
+    def change_batch(self, batch_id: str, change: Callable[[Batch], Batch]) -> Batch:
+        """Apply a pure change to a batch, again when another process was faster; whatever ``change`` raises passes.
+
+        Raises:
+            KeyError: the state does not know the batch.
+        """
+        for _ in range(_TRIES):
+            document = self.store.get("batches", batch_id)
+            if document is None:
+                raise KeyError(batch_id)
+            before = Batch.model_validate(document.data)
+            after = change(before)
+            if after == before:
+                return before
+            try:
+                self.store.update(document, after.model_dump(mode="json"))
+            except DocumentChanged:
+                continue
+            return after
+        raise TransientError(f"batch {batch_id} changed {_TRIES} times while it was updated")
+
+    def open_batches(self, table: str) -> list[Batch]:
+        """Batches of a table that the watermark has not passed and that did not fail, oldest first."""
+        return _batches(self.store.query("batches", {"table": table, "open": True}))
+
+    def batches_in(self, state: BatchState) -> list[Batch]:
+        """Open batches of all tables in a state, oldest first."""
+        return _batches(self.store.query("batches", {"state": state.value, "open": True}))
+
+    def batches_of_table(self, table: str) -> list[Batch]:
+        """All batches of a table, oldest first."""
+        return _batches(self.store.query("batches", {"table": table}))
+
+    def downstream_due(self) -> bool:
+        """Whether bronze changed since silver and gold were built."""
+        document = self.store.get("pipeline", "downstream")
+        return bool(document and document.data["due"])
+
+    def set_downstream_due(self, due: bool) -> None:
+        """Note that silver and gold are behind bronze, or that they are no longer."""
+        for _ in range(_TRIES):
+            document = self.store.get("pipeline", "downstream")
+            try:
+                if document is None:
+                    self.store.create("pipeline", "downstream", {"due": due})
+                elif document.data["due"] != due:
+                    self.store.update(document, {"due": due})
+            except (DocumentExists, DocumentChanged):
+                continue
+            return
+        raise TransientError(f"the note on silver and gold changed {_TRIES} times while it was updated")
+
+    def add_run(self, run: Run) -> None:
+        """Note a run in the history."""
+        self.store.create("runs", run.id, run.model_dump(mode="json"))
+
+    def runs(self, service: str) -> list[Run]:
+        """Runs of a service, oldest first."""
+        return [Run.model_validate(d.data) for d in self.store.query("runs", {"service": service})]
+
+
+def _check_token(table: str, what: str, newest: int, token: int) -> None:
+    if newest > token:
+        raise LeaseLost(f"table {table}: {what} token {token} is behind {newest}, another process has gone on")
+
+
+def _batches(documents: Iterable[Document]) -> list[Batch]:
+    return [Batch.model_validate(document.data) for document in documents]
+
+
+def open_state(settings: CoreSettings) -> PipelineState:
+    """Open the state that the settings name. Imports only the client that is needed: containers start cold."""
+    if settings.state_backend == "sqlite":
+        from services.core.state.sqlite import SqliteStore
+
+        return PipelineState(SqliteStore(settings.state_sqlite_path))
+    from services.core.state.firestore import FirestoreStore
+
+    return PipelineState(FirestoreStore(settings.gcp_project, settings.firestore_database, settings.state_namespace))

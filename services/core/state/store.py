@@ -1,0 +1,54 @@
+"""The document store behind the state: create-if-absent, update-if-unchanged, and nothing that waits on a lock."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from services.core.errors import PipelineError
+
+Data = dict[str, Any]
+"""A document's content: JSON values only, so that every implementation keeps the same."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document as it was read or written."""
+
+    collection: str
+    id: str
+    data: Data
+    version: Any
+    """Opaque; changes with every write."""
+
+
+class DocumentExists(PipelineError):
+    """create: a document of that id is there already."""
+
+
+class DocumentChanged(PipelineError):
+    """update, delete: the document changed, or is gone, since it was read."""
+
+
+class DocumentStore(Protocol):
+    """Small documents in collections. Every method is one atomic step, safe between threads and processes."""
+
+    def create(self, collection: str, id: str, data: Data) -> Document:
+        """Create a document; raises DocumentExists."""
+
+    def get(self, collection: str, id: str) -> Document | None:
+        """Read a document, or None."""
+
+    def update(self, document: Document, data: Data) -> Document:
+        """Replace a document that is still as it was read; raises DocumentChanged.
+
+        ``data`` has the same top-level fields as before or more: a field is never removed.
+        """
+
+    def delete(self, document: Document) -> None:
+        """Delete a document that is still as it was read; raises DocumentChanged."""
+
+    def query(self, collection: str, where: Mapping[str, str | int | bool]) -> list[Document]:
+        """All documents whose fields equal these values, ordered by id; strongly consistent."""
+
+    def close(self) -> None:
+        """Release connections."""

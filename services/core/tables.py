@@ -1,0 +1,196 @@
+"""The declared tables: the contract between PostgreSQL, the Parquet in landing/ and BigQuery (config/tables.yaml)."""
+
+import re
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from services.core.errors import ConfigurationError
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
+
+
+class ColumnType(StrEnum):
+    """BigQuery type of a column, by the name that BigQuery's schemas use."""
+
+    STRING = "STRING"
+    INT64 = "INT64"
+    NUMERIC = "NUMERIC"
+    BIGNUMERIC = "BIGNUMERIC"
+    FLOAT64 = "FLOAT64"
+    BOOL = "BOOL"
+    DATE = "DATE"
+    TIMESTAMP = "TIMESTAMP"
+    DATETIME = "DATETIME"
+    TIME = "TIME"
+    BYTES = "BYTES"
+
+
+class Mode(StrEnum):
+    """How a table is extracted."""
+
+    INCREMENTAL = "incremental"
+    SNAPSHOT = "snapshot"
+
+
+class Declaration(BaseModel):
+    """Strict base of everything in tables.yaml: an unknown field is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Column(Declaration):
+    """One column of a table."""
+
+    name: Annotated[str, Field(min_length=1, max_length=300)] = Field(description="Name in the source and in BigQuery.")
+    type: ColumnType = Field(description="BigQuery type.")
+    required: bool = Field(default=False, description="A null fails the batch.")
+    description: str = Field(default="", description="What it means, for people.")
+
+
+class Cursor(Declaration):
+    """The expression that grows when a row changes, and what happens at its edges."""
+
+    expression: str = Field(min_length=1, description="SQL expression over the source's columns.")
+    type: Literal["timestamp", "date"] = Field(description="Its PostgreSQL type: timestamp with time zone, or date.")
+    lookback: timedelta = Field(
+        default=timedelta(0), description="How far below the watermark reading starts (ISO 8601, e.g. P1D, PT5M)."
+    )
+    lag: timedelta = Field(default=timedelta(0), description="How far a window's end stays behind now (ISO 8601).")
+    nulls: Literal["every_run", "snapshot_only", "fail"] = Field(
+        default="every_run", description="Rows whose cursor is null: read in every run, only by snapshots, or an error."
+    )
+    future: Literal["every_run", "defer", "fail"] = Field(
+        default="every_run", description="Rows beyond the window's end: read in every run, when due, or an error."
+    )
+
+    @field_validator("lookback", "lag")
+    @classmethod
+    def _not_negative(cls, value: timedelta) -> timedelta:
+        if value < timedelta(0):
+            raise ValueError("must not be negative")
+        return value
+
+    @model_validator(mode="after")
+    def _whole_days(self) -> "Cursor":
+        if self.type == "date" and self.lookback % timedelta(days=1):
+            raise ValueError("lookback of a date cursor is a whole number of days, for example P1D")
+        if self.type == "date" and self.lookback < timedelta(days=1):
+            raise ValueError("lookback of a date cursor is at least P1D: rows of the boundary day still change")
+        return self
+
+
+class Table(Declaration):
+    """One table of the source and how it reaches bronze."""
+
+    name: Annotated[Identifier, Field(max_length=40)] = Field(description="Pipeline name: objects, temp tables, state.")
+    description: str = Field(default="", description="What a row is, for people.")
+    source: str = Field(pattern=r"^[^.]+\.[^.]+$", description="Source relation, schema.name, unquoted.")
+    key: list[str] = Field(min_length=1, description="Columns that identify a row.")
+    mode: Mode = Field(default=Mode.INCREMENTAL, description="incremental reads windows, snapshot the whole table.")
+    cursor: Cursor | None = Field(default=None, description="Change cursor; needed by incremental.")
+    bronze_model: Identifier = Field(description="dbt model that merges the table.")
+    columns: list[Column] = Field(min_length=1, description="Columns, in order.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Table":
+        names = [column.name for column in self.columns]
+        lower = [name.lower() for name in names]
+        if doubled := sorted({name for name in names if lower.count(name.lower()) > 1}):
+            raise ValueError(f"columns named twice (BigQuery ignores case): {', '.join(doubled)}")
+        if missing := [name for name in self.key if name not in names]:
+            raise ValueError(f"key columns that are not among the columns: {', '.join(missing)}")
+        if nullable := [c.name for c in self.columns if c.name in self.key and not c.required]:
+            raise ValueError(f"key columns must be 'required: true': {', '.join(nullable)}")
+        if reserved := [name for name in names if re.match(r"(?i)_(table_|file_|partition)", name)]:
+            raise ValueError(f"BigQuery reserves the prefixes _TABLE_, _FILE_, _PARTITION: {', '.join(reserved)}")
+        if taken := [name for name in lower if name in BRONZE_COLUMNS]:
+            raise ValueError(f"bronze adds these columns itself: {', '.join(taken)}")
+        if self.mode is Mode.INCREMENTAL and self.cursor is None:
+            raise ValueError("mode incremental needs a cursor")
+        return self
+
+    @property
+    def schema_name(self) -> str:
+        """Schema of the source relation."""
+        return self.source.split(".")[0]
+
+    @property
+    def relation_name(self) -> str:
+        """Name of the source relation within its schema."""
+        return self.source.split(".")[1]
+
+
+BRONZE_COLUMNS = ("_loaded_at", "_source_table", "_batch_id", "_extracted_at")
+"""Columns that bronze adds to the declared ones."""
+
+
+class Tables(Declaration):
+    """All declared tables."""
+
+    version: Literal[1] = Field(description="Version of this file's format.")
+    tables: list[Table] = Field(min_length=1, description="The tables.")
+
+    @model_validator(mode="after")
+    def _unique(self) -> "Tables":
+        for what in ("name", "bronze_model"):
+            values = [getattr(table, what) for table in self.tables]
+            if doubled := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"{what} used by more than one table: {', '.join(doubled)}")
+        return self
+
+    def names(self) -> list[str]:
+        """Names of the tables, in the file's order."""
+        return [table.name for table in self.tables]
+
+    def get(self, name: str) -> Table | None:
+        """The table of that name, or None."""
+        return next((table for table in self.tables if table.name == name), None)
+
+    def select(self, names: list[str]) -> list[Table]:
+        """The tables of these names, or all when the list is empty.
+
+        Raises:
+            ConfigurationError: a name is not declared.
+        """
+        if unknown := [name for name in names if name not in self.names()]:
+            raise ConfigurationError(f"unknown table {', '.join(unknown)}; declared are {', '.join(self.names())}")
+        return [table for table in self.tables if not names or table.name in names]
+
+
+def _where(location: tuple[str | int, ...], document: Any) -> str:
+    """Say where in the file a problem is, with the table's name instead of its index."""
+    if len(location) < 2 or location[0] != "tables" or not isinstance(location[1], int):
+        return ".".join(map(str, location)) or "the whole file"
+    entry = document["tables"][location[1]]
+    table = entry.get("name", f"#{location[1] + 1}") if isinstance(entry, dict) else f"#{location[1] + 1}"
+    rest = list(location[2:])
+    if len(rest) >= 2 and rest[0] == "columns" and isinstance(rest[1], int):
+        column = entry["columns"][rest[1]]
+        named = column.get("name") if isinstance(column, dict) else None
+        rest[1] = named or f"#{rest[1] + 1}"
+    field = ".".join(map(str, rest))
+    return f"table {table}, field {field}" if field else f"table {table}"
+
+
+def load_tables(path: Path) -> Tables:
+    """Read and check the declared tables.
+
+    Raises:
+        ConfigurationError: names the file and, for every mistake, the table and field.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}; set TABLES_FILE") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: is not YAML: {error}") from error
+    try:
+        return Tables.model_validate(document)
+    except ValidationError as error:
+        problems = [f"  {_where(p['loc'], document)}: {p['msg']}" for p in error.errors()]
+        raise ConfigurationError(f"{path}: {len(problems)} mistake(s)\n" + "\n".join(problems)) from error

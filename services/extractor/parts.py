@@ -1,0 +1,45 @@
+"""Parquet parts: batches in, finished files of bounded size out."""
+
+import io
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+PART_BYTES = 64 * 1024 * 1024
+"""A part is closed once it is this large: small enough for a container whose disk is memory."""
+
+
+def parquet_parts(batches: Iterable[pa.RecordBatch], most_rows: int) -> Iterator[tuple[bytes, int]]:
+    """Write batches as Parquet files of at most about ``PART_BYTES`` and ``most_rows``; yields (content, rows).
+
+    No batch, no file: an empty extraction writes nothing.
+    """
+    sink: io.BytesIO | None = None
+    writer: pq.ParquetWriter | None = None
+    rows = 0
+    for batch in batches:
+        for piece in _pieces(batch, most_rows, rows):
+            if sink is None or writer is None:
+                sink = io.BytesIO()
+                writer = pq.ParquetWriter(sink, batch.schema, compression="zstd")
+            writer.write_batch(piece)
+            rows += piece.num_rows
+            if rows >= most_rows or sink.tell() >= PART_BYTES:
+                writer.close()
+                yield sink.getvalue(), rows
+                sink, writer, rows = None, None, 0
+    if sink is not None and writer is not None:
+        writer.close()
+        yield sink.getvalue(), rows
+
+
+def _pieces(batch: pa.RecordBatch, most_rows: int, filled: int) -> Iterator[pa.RecordBatch]:
+    """Cut a batch so that each piece fits in what a part has left."""
+    offset = 0
+    room = most_rows - filled
+    while offset < batch.num_rows:
+        piece = batch.slice(offset, room)
+        yield piece
+        offset += piece.num_rows
+        room = most_rows

@@ -1,0 +1,1 @@
+"""Loader: brings a landed batch into its own BigQuery table and moves its objects to the archive."""

@@ -1,0 +1,127 @@
+"""One atomic load job per batch, with a client-chosen id: a repeated or lost request never loads twice."""
+
+import concurrent.futures
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from google.api_core.exceptions import Conflict, GoogleAPICallError, NotFound
+from google.cloud import bigquery
+from google.cloud.bigquery.job import LoadJob
+
+from services.core.batch import Manifest
+from services.core.errors import DataError, TransientError
+from services.core.naming import load_job_id
+from services.core.tables import Table
+
+log = structlog.get_logger()
+
+PERMANENT_REASONS = frozenset({"invalid", "invalidQuery", "badRequest"})
+"""Reasons of a failed job that the batch's content causes; any other may pass, or is for a person, not for failed/
+(https://cloud.google.com/bigquery/docs/error-messages)."""
+
+
+def declared_schema(table: Table) -> list[bigquery.SchemaField]:
+    """BigQuery schema of a table's temp tables."""
+    return [
+        bigquery.SchemaField(c.name, c.type.value, "REQUIRED" if c.required else "NULLABLE", description=c.description)
+        for c in table.columns
+    ]
+
+
+def _job_config(table: Table, manifest: Manifest) -> bigquery.LoadJobConfig:
+    config = bigquery.LoadJobConfig(
+        source_format=bigquery.SourceFormat.PARQUET,
+        schema=declared_schema(table),
+        write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+        create_disposition=bigquery.CreateDisposition.CREATE_IF_NEEDED,
+        labels={"credix_stage": "load", "credix_table": table.name},
+    )
+    options = bigquery.ParquetOptions()  # type: ignore[no-untyped-call]
+    options.enable_list_inference = True
+    config.parquet_options = options
+    return config
+
+
+def _failure(job: LoadJob) -> Exception | None:
+    """What a finished job's error means for the batch; None when it succeeded."""
+    if job.error_result is None:
+        return None
+    reason, message = job.error_result.get("reason", ""), job.error_result.get("message", "")
+    if reason in PERMANENT_REASONS:
+        return DataError("load_refused", f"BigQuery refused the batch ({reason}): {message}")
+    return TransientError(f"load job {job.job_id} failed ({reason}): {message}")
+
+
+def _started(
+    client: bigquery.Client, uris: list[str], destination: str, job_id: str, table: Table, manifest: Manifest
+) -> LoadJob:
+    """The job of this id: the one that is there, or a new one."""
+    try:
+        found = client.get_job(job_id, location=client.location)
+    except NotFound:
+        try:
+            return client.load_table_from_uri(uris, destination, job_id=job_id, job_config=_job_config(table, manifest))
+        except Conflict:
+            found = client.get_job(job_id, location=client.location)
+    if not isinstance(found, LoadJob):
+        raise TransientError(f"job {job_id} is a {found.job_type}, not a load")
+    return found
+
+
+def load(
+    client: bigquery.Client,
+    table: Table,
+    manifest: Manifest,
+    destination: str,
+    landing_bucket: str,
+    expiry_days: int,
+    timeout: timedelta,
+) -> LoadJob:
+    """Load a batch's parts into its hashed table, all or nothing, and wait for it.
+
+    A job that failed for a passing reason is followed by the next attempt's id; one that runs already, started by a
+    handler whose answer was lost or by a duplicate of the event, is waited for.
+
+    Raises:
+        DataError: BigQuery refuses the content, or loaded another number of rows than the manifest says.
+        TransientError: the job failed for a passing reason, or did not end in time.
+    """
+    uris = [f"gs://{landing_bucket}/{part.object_name}" for part in manifest.parts]
+    for attempt in itertools.count(1):
+        job = _started(client, uris, destination, load_job_id(table.name, manifest.batch_id, attempt), table, manifest)
+        known = job.state == "DONE"
+        if not known:
+            job = _awaited(job, timeout)
+        failure = _failure(job)
+        if failure is None:
+            break
+        if isinstance(failure, TransientError) and known:
+            continue  # an earlier handler saw it fail; this handler's own try is the next attempt
+        raise failure
+    if job.output_rows != manifest.rows:
+        raise DataError("wrong_row_count", f"BigQuery loaded {job.output_rows} rows, the manifest says {manifest.rows}")
+    _expire(client, destination, expiry_days)
+    return job
+
+
+def _awaited(job: LoadJob, timeout: timedelta) -> LoadJob:
+    """Wait for a job's end, good or bad."""
+    try:
+        job.result(timeout=timeout.total_seconds())
+    except concurrent.futures.TimeoutError as error:
+        raise TransientError(f"load job {job.job_id} has not ended after {timeout.total_seconds():.0f} s") from error
+    except GoogleAPICallError:
+        if job.error_result is None:
+            raise  # The answer was lost, not the job: the redelivered event looks it up by its id.
+    return job
+
+
+def _expire(client: bigquery.Client, destination: str, days: int) -> None:
+    """Let BigQuery drop a hashed table that nobody came to merge; the archive still has its rows."""
+    try:
+        table = client.get_table(destination)
+    except NotFound:
+        return  # A duplicate of the event: the batch was merged, and its table dropped, meanwhile.
+    table.expires = datetime.now(UTC) + timedelta(days=days)
+    client.update_table(table, ["expires"])

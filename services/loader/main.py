@@ -1,0 +1,60 @@
+"""The loader under functions-framework: a Pub/Sub push with a bucket notification in, a loaded batch out.
+
+``functions-framework --target handle --source services/loader/main.py --signature-type cloudevent``. An exception
+answers 500, which is a negative acknowledgement: Pub/Sub delivers again with backoff and dead-letters in the end.
+"""
+
+from functools import lru_cache
+
+import functions_framework
+import structlog
+from cloudevents.http import CloudEvent
+
+from services.core.events import BatchLoadedPublisher, parse_message, parse_object_finalized
+from services.core.logs import configure_logging
+from services.core.settings import LoaderSettings, read_settings
+from services.core.state.state import open_state
+from services.core.storage import GcsObjectStore
+from services.core.tables import load_tables
+from services.core.warehouse import bigquery_client
+from services.loader.loading import Loader
+
+log = structlog.get_logger()
+
+# Read when the container starts, not with the first event: a wrong setting or table fails the revision at once.
+_SETTINGS = read_settings(LoaderSettings)
+_TABLES = load_tables(_SETTINGS.tables_file)
+configure_logging(_SETTINGS, "loader")
+
+
+@lru_cache(maxsize=1)
+def _loader() -> Loader:
+    return Loader(
+        settings=_SETTINGS,
+        tables=_TABLES,
+        state=open_state(_SETTINGS),
+        objects=GcsObjectStore(_SETTINGS.gcp_project),
+        client=bigquery_client(_SETTINGS.gcp_project, _SETTINGS.bigquery_location),
+        announcer=BatchLoadedPublisher(_SETTINGS.gcp_project, _SETTINGS.batch_loaded_topic),
+    )
+
+
+@functions_framework.cloud_event
+def handle(event: CloudEvent) -> None:
+    """Handle one bucket notification; anything else is acknowledged without effect."""
+    try:
+        message = parse_message(event.data)
+    except ValueError as error:
+        log.warning("event.ignored", reason=str(error))
+        return
+    with structlog.contextvars.bound_contextvars(service="loader", message_id=message.id):
+        finalized = parse_object_finalized(message)
+        if finalized is None:
+            log.warning("event.ignored", reason="not an OBJECT_FINALIZE notification", attributes=message.attributes)
+            return
+        try:
+            result = _loader().handle(finalized)
+        except Exception as error:
+            log.exception("event.failed", object=finalized.name, reason=str(error))
+            raise
+        log.info("event.handled", object=finalized.name, result=result)

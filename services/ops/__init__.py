@@ -1,0 +1,1 @@
+"""Operations: the `credix` command for people and scripts."""

@@ -1,0 +1,141 @@
+"""What `credix status` shows: per table the watermark, lag, batches, and the objects in landing/ and failed/."""
+
+from datetime import UTC, datetime
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from services.core.batch import Batch, BatchState
+from services.core.naming import parse_landed
+from services.core.settings import OpsSettings
+from services.core.state.state import PipelineState
+from services.core.storage import ObjectStore
+from services.core.tables import Tables
+
+
+class BatchStatus(BaseModel):
+    """The newest batch of a table."""
+
+    id: str
+    state: BatchState
+    rows: int
+    window_low: datetime | None
+    window_high: datetime
+    started_at: datetime
+    merged_at: datetime | None
+    error: str | None
+
+
+class TableStatus(BaseModel):
+    """How a table is."""
+
+    table: str
+    watermark: datetime | None
+    lag_seconds: float | None
+    """Now minus the watermark."""
+    last_batch: BatchStatus | None
+    pending_batches: int
+    """Batches on their way: extracting, landed or loaded."""
+    landed_objects: int
+    failed_objects: int
+
+
+class Status(BaseModel):
+    """How the pipeline is."""
+
+    at: datetime
+    tables: list[TableStatus]
+    unknown_landed_objects: int
+    unknown_failed_objects: int
+
+
+def _batch_status(batch: Batch) -> BatchStatus:
+    return BatchStatus(
+        id=batch.id,
+        state=batch.state,
+        rows=batch.rows,
+        window_low=batch.window.low,
+        window_high=batch.window.high,
+        started_at=batch.started_at,
+        merged_at=batch.merged_at,
+        error=f"{batch.error.code}: {batch.error.message}" if batch.error else None,
+    )
+
+
+def _count_by_table(objects: ObjectStore, bucket: str, prefix: str) -> dict[str | None, int]:
+    counts: dict[str | None, int] = {}
+    for stored in objects.list(bucket, f"{prefix}/"):
+        if not stored.name.endswith((".error.json", "/")):
+            landed = parse_landed(prefix, stored.name)
+            name = landed.table if landed else None
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def collect_status(settings: OpsSettings, tables: Tables, state: PipelineState, objects: ObjectStore) -> Status:
+    """Look at the state and the bucket."""
+    now = datetime.now(UTC)
+    landed = _count_by_table(objects, settings.landing_bucket, settings.landing_prefix)
+    failed = _count_by_table(objects, settings.landing_bucket, settings.failed_prefix)
+    statuses = []
+    for name in tables.names():
+        watermark = state.progress(name).watermark
+        batches = state.batches_of_table(name)
+        on_their_way = [b for b in batches if b.open and b.state is not BatchState.MERGED]
+        statuses.append(
+            TableStatus(
+                table=name,
+                watermark=watermark,
+                lag_seconds=round((now - watermark).total_seconds(), 3) if watermark else None,
+                last_batch=_batch_status(batches[-1]) if batches else None,
+                pending_batches=len(on_their_way),
+                landed_objects=landed.pop(name, 0),
+                failed_objects=failed.pop(name, 0),
+            )
+        )
+    return Status(
+        at=now,
+        tables=statuses,
+        unknown_landed_objects=sum(landed.values()),
+        unknown_failed_objects=sum(failed.values()),
+    )
+
+
+_STATE_STYLE = {BatchState.MERGED: "green", BatchState.FAILED: "bold red"}
+
+
+def _short(moment: datetime | None) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if moment else "–"
+
+
+def print_status(status: Status, console: Console) -> None:
+    """Show the status as a table for people; times in UTC."""
+    table = RichTable(title=f"credix status at {_short(status.at)} UTC", title_justify="left")
+    for heading in ("table", "watermark", "lag", "last batch", "state"):
+        table.add_column(heading)
+    for heading in ("rows", "pending", "landing", "failed"):
+        table.add_column(heading, justify="right")
+    for row in status.tables:
+        batch = row.last_batch
+        style = _STATE_STYLE.get(batch.state, "yellow") if batch else "dim"
+        table.add_row(
+            row.table,
+            _short(row.watermark),
+            f"{row.lag_seconds:,.0f} s" if row.lag_seconds is not None else "–",
+            batch.id if batch else "–",
+            f"[{style}]{batch.state.value if batch else 'never extracted'}[/]",
+            f"{batch.rows:,}" if batch else "–",
+            str(row.pending_batches),
+            str(row.landed_objects),
+            f"[bold red]{row.failed_objects}[/]" if row.failed_objects else "0",
+        )
+    console.print(table)
+    for row in status.tables:
+        if row.last_batch and row.last_batch.error:
+            console.print(f"[bold red]{row.table}[/] {row.last_batch.error}")
+    if status.unknown_landed_objects or status.unknown_failed_objects:
+        console.print(
+            f"objects of no declared table: {status.unknown_landed_objects} in landing, "
+            f"{status.unknown_failed_objects} in failed"
+        )

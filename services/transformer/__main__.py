@@ -1,0 +1,42 @@
+"""One reconcile as a job: ``python -m services.transformer``.
+
+Exit codes: 0 all that was due is done, or another process is at it; 1 something could not be done, the log says what;
+2 settings or tables.yaml are wrong.
+"""
+
+import json
+import os
+import socket
+import sys
+
+import structlog
+
+from services.core.errors import ConfigurationError, PipelineError
+from services.core.logs import configure_logging
+from services.core.settings import TransformerSettings, read_settings
+from services.core.tables import load_tables
+from services.transformer.wiring import open_transformer
+
+log = structlog.get_logger()
+
+
+def main() -> int:
+    """Reconcile once; returns the exit code."""
+    try:
+        settings = read_settings(TransformerSettings)
+        configure_logging(settings, "transformer")
+        transformer = open_transformer(settings, load_tables(settings.tables_file))
+        reports = transformer.reconcile_or_leave(f"{socket.gethostname()}-{os.getpid()}")
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except PipelineError as error:
+        log.error("reconcile.failed", reason=str(error))
+        return 1
+    passes = [{"run_id": r.run_id, "outcome": r.outcome(), "tables": r.tables} for r in reports or []]
+    print(json.dumps({"left_to_another": reports is None, "passes": passes}))  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

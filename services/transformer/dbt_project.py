@@ -1,0 +1,144 @@
+"""dbt in this process: the project is parsed once, every later run reuses the manifest.
+
+Two runs cannot share a process at the same time (dbt's own restriction); the transformer's lease keeps them apart.
+"""
+
+import json
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from dbt.cli.main import dbtRunner, dbtRunnerResult
+
+from services.core.batch import Batch
+from services.core.errors import ConfigurationError, PipelineError
+from services.core.settings import TransformerSettings
+from services.core.tables import Table, Tables
+from services.core.warehouse import hashed_table_id
+
+log = structlog.get_logger()
+
+
+class DbtError(PipelineError):
+    """dbt ended without results: the project does not parse, the profile is wrong, or BigQuery cannot be reached."""
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """How one model or test ended."""
+
+    name: str
+    resource_type: str
+    status: str
+    """dbt's word: success, error, skipped; pass, fail, warn for tests."""
+    message: str
+    seconds: float
+    rows_affected: int | None
+    failures: int | None
+    """Failing rows of a test."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether it could not be built or run: something a retry may cure."""
+        return self.status in ("error", "runtime error", "skipped")
+
+
+def batches_variable(settings: TransformerSettings, tables: dict[str, Table], batches: list[Batch]) -> dict[str, Any]:
+    """The ``batches`` variable that the bronze models read: per model its batches' hashed tables."""
+    variable: dict[str, list[dict[str, str]]] = {}
+    for batch in batches:
+        table = tables[batch.table]
+        variable.setdefault(table.bronze_model, []).append(
+            {
+                "table": hashed_table_id(settings.gcp_project, settings.dataset_temp, batch),
+                "batch_id": batch.id,
+                "extracted_at": batch.extracted_at.isoformat(),
+                "source": table.source,
+            }
+        )
+    return variable
+
+
+class DbtProject:
+    """The project, parsed when it is first needed."""
+
+    def __init__(self, settings: TransformerSettings, tables: Tables) -> None:
+        self._settings = settings
+        self._tables = tables
+        self._manifest: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def target_path(self) -> Path:
+        """Where dbt writes run_results.json and manifest.json."""
+        return self._settings.dbt_target_path
+
+    def _invoke(self, runner: dbtRunner, arguments: list[str]) -> dbtRunnerResult:
+        settings = self._settings
+        # dbt's profiles read the same variables as the services; the derived ones are set here.
+        os.environ["DBT_TARGET"] = settings.dbt_target
+        os.environ.setdefault("GCP_PROJECT", settings.gcp_project)
+        common = [
+            "--project-dir", str(settings.dbt_project_dir),
+            "--profiles-dir", str(settings.dbt_project_dir),
+            "--target", settings.dbt_target,
+            "--target-path", str(settings.dbt_target_path),
+            "--log-path", str(settings.dbt_log_path),
+            "--log-level", "none",
+            "--log-level-file", "info",
+            "--no-use-colors",
+        ]  # fmt: skip
+        return runner.invoke([*arguments, *common])
+
+    def parsed(self) -> Any:
+        """The manifest; checks that every declared table's bronze model is in the project.
+
+        Raises:
+            DbtError: the project does not parse.
+            ConfigurationError: a bronze model is missing; names the table.
+        """
+        if self._manifest is None:
+            result = self._invoke(dbtRunner(), ["parse"])
+            if not result.success:
+                raise DbtError(f"dbt parse of {self._settings.dbt_project_dir} failed: {result.exception}")
+            manifest: Any = result.result
+            models = {node.name for node in manifest.nodes.values() if node.resource_type == "model"}
+            for table in self._tables.tables:
+                if table.bronze_model not in models:
+                    raise ConfigurationError(
+                        f"table {table.name}: bronze_model {table.bronze_model} is not in "
+                        f"{self._settings.dbt_project_dir}; add models/bronze/{table.bronze_model}.sql"
+                    )
+            self._manifest = manifest
+        return self._manifest
+
+    def run(self, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:
+        """Run a dbt command on the parsed project.
+
+        Raises:
+            DbtError: dbt ended without results. Failed models and tests are results, not errors.
+        """
+        with self._lock:
+            runner = dbtRunner(manifest=self.parsed())
+            extra = ["--vars", json.dumps(variables)] if variables else []
+            result = self._invoke(runner, [*arguments, *extra])
+            if result.exception is not None or result.result is None:
+                raise DbtError(f"dbt {' '.join(arguments)} ended without results: {result.exception}")
+            execution: Any = result.result
+            return [_node_result(node) for node in execution.results]
+
+
+def _node_result(result: Any) -> NodeResult:
+    rows = (result.adapter_response or {}).get("rows_affected")
+    return NodeResult(
+        name=result.node.name,
+        resource_type=str(result.node.resource_type),
+        status=str(result.status),
+        message=str(result.message or ""),
+        seconds=round(float(result.execution_time), 3),
+        rows_affected=int(rows) if rows is not None else None,
+        failures=result.failures,
+    )

@@ -1,0 +1,50 @@
+"""The transformer under functions-framework: ``batch.loaded`` in, bronze, watermark, silver and gold out.
+
+``functions-framework --target handle --source services/transformer/main.py --signature-type cloudevent``. The event is
+only a hint to look at the state. An exception answers 500: Pub/Sub delivers again with backoff, and dead-letters.
+"""
+
+import os
+import socket
+from functools import lru_cache
+
+import functions_framework
+import structlog
+from cloudevents.http import CloudEvent
+
+from services.core.events import parse_message
+from services.core.logs import configure_logging
+from services.core.settings import TransformerSettings, read_settings
+from services.core.tables import load_tables
+from services.transformer.reconcile import Transformer
+from services.transformer.wiring import open_transformer
+
+log = structlog.get_logger()
+
+# Read when the container starts, not with the first event: a wrong setting or table fails the revision at once.
+_SETTINGS = read_settings(TransformerSettings)
+_TABLES = load_tables(_SETTINGS.tables_file)
+configure_logging(_SETTINGS, "transformer")
+
+
+@lru_cache(maxsize=1)
+def _transformer() -> Transformer:
+    return open_transformer(_SETTINGS, _TABLES)
+
+
+@functions_framework.cloud_event
+def handle(event: CloudEvent) -> None:
+    """Reconcile, whatever the event says; leave it to the process that is at it, if one is."""
+    try:
+        message = parse_message(event.data)
+    except ValueError as error:
+        log.warning("event.ignored", reason=str(error))
+        return
+    holder = f"{socket.gethostname()}-{os.getpid()}-{message.id}"
+    with structlog.contextvars.bound_contextvars(service="transformer", message_id=message.id):
+        try:
+            reports = _transformer().reconcile_or_leave(holder)
+        except Exception as error:
+            log.exception("event.failed", reason=str(error))
+            raise
+        log.info("event.handled", passes=len(reports) if reports is not None else None)

@@ -1,0 +1,22 @@
+"""Puts the transformer together from its settings; the one place that both entry points share."""
+
+from services.core.settings import TransformerSettings
+from services.core.state.state import open_state
+from services.core.storage import GcsObjectStore
+from services.core.tables import Tables
+from services.core.warehouse import bigquery_client
+from services.transformer.artifacts import BucketArtifacts
+from services.transformer.dbt_project import DbtProject
+from services.transformer.reconcile import Transformer
+
+
+def open_transformer(settings: TransformerSettings, tables: Tables) -> Transformer:
+    """The transformer on the settings' project, buckets and state."""
+    return Transformer(
+        settings=settings,
+        tables=tables,
+        state=open_state(settings),
+        client=bigquery_client(settings.gcp_project, settings.bigquery_location),
+        dbt=DbtProject(settings, tables),
+        artifacts=BucketArtifacts(settings, GcsObjectStore(settings.gcp_project)),
+    )

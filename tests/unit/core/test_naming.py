@@ -1,0 +1,74 @@
+"""Names are sortable, and what is made can be read back; nothing else can."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.naming import (
+    batch_objects_prefix,
+    hashed_table,
+    manifest_object,
+    mirrored,
+    new_batch_id,
+    parse_landed,
+    part_object,
+)
+
+PREFIX = "business_case/landing"
+TABLE_NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,39}", fullmatch=True)
+TIMES = st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC))
+
+
+@given(TABLE_NAMES, TIMES, st.integers(0, 99_999))
+def test_object_names_round_trip(table: str, at: datetime, part: int) -> None:
+    batch_id = new_batch_id(at)
+    landed = parse_landed(PREFIX, part_object(PREFIX, table, batch_id, part))
+    assert landed is not None
+    assert (landed.table, landed.batch_id, landed.part) == (table, batch_id, part)
+    manifest = parse_landed(PREFIX, manifest_object(PREFIX, table, batch_id))
+    assert manifest is not None
+    assert manifest.is_manifest
+    assert (manifest.table, manifest.batch_id) == (table, batch_id)
+
+
+@given(TABLE_NAMES, TABLE_NAMES, TIMES)
+def test_a_batchs_prefix_holds_no_other_tables_objects(table: str, other: str, at: datetime) -> None:
+    batch_id = new_batch_id(at)
+    prefix = batch_objects_prefix(PREFIX, table, batch_id)
+    assert part_object(PREFIX, other, batch_id, 0).startswith(prefix) == (table == other)
+
+
+@given(st.lists(TIMES, min_size=2, max_size=5, unique=True))
+def test_batch_ids_sort_by_time(times: list[datetime]) -> None:
+    ids = [new_batch_id(at) for at in sorted(times)]
+    assert ids == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{PREFIX}/notes.txt",
+        f"{PREFIX}/ingestion_dt=2026-11-22/installments.parquet",
+        f"{PREFIX}/ingestion_dt=2026-11-23/t_20261122T170000123456Z-1a2b3c4d.manifest.json",
+        f"{PREFIX}/ingestion_dt=2026-11-22/t_20261122T170000123456Z-1a2b3c4d.part-1.parquet",
+        f"{PREFIX}/ingestion_dt=2026-11-22/../t_20261122T170000123456Z-1a2b3c4d.manifest.json",
+        "business_case/failed/ingestion_dt=2026-11-22/t_20261122T170000123456Z-1a2b3c4d.manifest.json",
+        f"{PREFIX}2/ingestion_dt=2026-11-22/t_20261122T170000123456Z-1a2b3c4d.manifest.json",
+    ],
+)
+def test_other_names_are_strangers(name: str) -> None:
+    assert parse_landed(PREFIX, name) is None
+
+
+def test_hashed_tables_differ_by_batch() -> None:
+    at = datetime(2026, 11, 22, tzinfo=UTC)
+    names = {hashed_table("installments", new_batch_id(at)) for _ in range(200)}
+    assert len(names) == 200
+
+
+def test_mirrored_keeps_the_place_below_the_prefix() -> None:
+    assert mirrored(f"{PREFIX}/a/b.parquet", PREFIX, "x/archive") == "x/archive/a/b.parquet"
+    with pytest.raises(ValueError, match="is not below"):
+        mirrored("elsewhere/a", PREFIX, "x")

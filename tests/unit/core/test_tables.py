@@ -1,0 +1,110 @@
+"""The declared tables: what is accepted, and how a mistake is reported."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.core.errors import ConfigurationError
+from services.core.tables import load_tables
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def _table(**changes: Any) -> dict[str, Any]:
+    table: dict[str, Any] = {
+        "name": "orders",
+        "source": "shop.orders",
+        "key": ["id"],
+        "cursor": {"expression": "updated_at", "type": "timestamp"},
+        "bronze_model": "orders",
+        "columns": [{"name": "id", "type": "INT64", "required": True}, {"name": "updated_at", "type": "TIMESTAMP"}],
+    }
+    return {**table, **changes}
+
+
+def _write(tmp_path: Path, *tables: dict[str, Any]) -> Path:
+    path = tmp_path / "tables.yaml"
+    path.write_text(yaml.safe_dump({"version": 1, "tables": list(tables)}))
+    return path
+
+
+def test_the_repositorys_own_tables_are_valid() -> None:
+    tables = load_tables(REPOSITORY / "config" / "tables.yaml")
+    assert tables.names() == ["cnpj_ws", "installments"]
+    assert [len(table.columns) for table in tables.tables] == [16, 10]
+
+
+def test_a_minimal_table_is_accepted(tmp_path: Path) -> None:
+    [table] = load_tables(_write(tmp_path, _table())).tables
+    assert (table.schema_name, table.relation_name) == ("shop", "orders")
+    assert table.cursor is not None
+    assert (table.cursor.nulls, table.cursor.future) == ("every_run", "every_run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"nmae": "x"}, "table orders, field nmae"),
+        ({"name": "Orders"}, "table Orders, field name"),
+        ({"source": "orders"}, "table orders, field source"),
+        ({"key": []}, "table orders, field key"),
+        ({"key": ["nope"]}, "key columns that are not among the columns: nope"),
+        ({"key": ["updated_at"]}, "key columns must be 'required: true': updated_at"),
+        ({"mode": "sometimes"}, "table orders, field mode"),
+        ({"cursor": None}, "mode incremental needs a cursor"),
+        ({"cursor": {"expression": "d", "type": "date"}}, "table orders, field cursor"),
+        ({"cursor": {"expression": "d", "type": "date", "lookback": "PT36H"}}, "whole number of days"),
+        ({"cursor": {"expression": "d", "type": "timestamp", "lag": "-PT1H"}}, "must not be negative"),
+        ({"cursor": {"expression": "d", "type": "timestamp", "nulls": "maybe"}}, "field cursor.nulls"),
+        ({"columns": [{"name": "id", "type": "INTEGER", "required": True}]}, "field columns.id.type"),
+        ({"columns": [{"name": "id", "type": "INT64", "required": True}, {"name": "ID", "type": "INT64"}]}, "twice"),
+        (
+            {"columns": [{"name": "id", "type": "INT64", "required": True}, {"name": "_batch_id", "type": "STRING"}]},
+            "itself",
+        ),
+        (
+            {"columns": [{"name": "id", "type": "INT64", "required": True}, {"name": "_file_x", "type": "STRING"}]},
+            "reserves",
+        ),
+    ],
+)
+def test_a_mistake_names_file_table_and_field(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    path = _write(tmp_path, _table(**changes))
+    with pytest.raises(ConfigurationError) as caught:
+        load_tables(path)
+    assert str(path) in str(caught.value)
+    assert expected in str(caught.value)
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    path = _write(tmp_path, _table(key=[]), _table(name="other", bronze_model="other", source="x"))
+    with pytest.raises(ConfigurationError, match="2 mistake") as caught:
+        load_tables(path)
+    assert "table orders" in str(caught.value)
+    assert "table other" in str(caught.value)
+
+
+def test_names_are_unique(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="name used by more than one table: orders"):
+        load_tables(_write(tmp_path, _table(), _table(bronze_model="other")))
+
+
+def test_an_absent_file_says_which_setting(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="TABLES_FILE"):
+        load_tables(tmp_path / "nowhere.yaml")
+
+
+def test_text_that_is_no_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "tables.yaml"
+    path.write_text("tables: [")
+    with pytest.raises(ConfigurationError, match="is not YAML"):
+        load_tables(path)
+
+
+def test_select_names_the_unknown_table(tmp_path: Path) -> None:
+    tables = load_tables(_write(tmp_path, _table()))
+    assert [t.name for t in tables.select([])] == ["orders"]
+    with pytest.raises(ConfigurationError, match="unknown table nope; declared are orders"):
+        tables.select(["nope"])

@@ -56,8 +56,8 @@ def quoted(identifier: str) -> str:
 
 def _literal(value: datetime, cursor: Cursor) -> str:
     if cursor.type == "date":
-        return f"DATE '{value:%Y-%m-%d}'"
-    return f"TIMESTAMPTZ '{value.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00'"
+        return f"DATE '{value.date().isoformat()}'"
+    return f"TIMESTAMPTZ '{value.astimezone(UTC).isoformat(sep=' ', timespec='microseconds')}'"
 
 
 def _earlier(value: datetime, by: timedelta) -> datetime:

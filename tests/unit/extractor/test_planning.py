@@ -1,0 +1,240 @@
+"""What an extraction reads: the window's edges and the statements (invariants 1 and 7)."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.batch import Batch, BatchState
+from services.core.errors import ConfigurationError
+from services.core.tables import Column, ColumnType, Cursor, Mode, Table
+from services.core.window import Window
+from services.extractor.planning import next_window, predicate, refused_rows, select, statement, window_high
+from services.extractor.source import SourceClock, SourceColumn
+
+NOW = datetime(2026, 11, 22, 17, 30, 0, 123456, tzinfo=UTC)
+SAFETY = timedelta(minutes=15)
+TIMESTAMP = Cursor(expression="greatest(a, b)", type="timestamp")
+DATE = Cursor(expression="greatest(a, b)", type="date", lookback=timedelta(days=1))
+TICK = timedelta(microseconds=1)
+
+
+def table(cursor: Cursor | None = TIMESTAMP, *columns: Column) -> Table:
+    key = Column(name="id", type=ColumnType.INT64, required=True)
+    return Table(
+        name="t",
+        source="shop.orders",
+        key=["id"],
+        cursor=cursor,
+        mode=Mode.INCREMENTAL if cursor else Mode.SNAPSHOT,
+        bronze_model="t",
+        columns=[key, *columns],
+    )
+
+
+def clock(oldest: datetime | None = None, prepared: datetime | None = None, sees_others: bool = True) -> SourceClock:
+    return SourceClock(NOW, oldest, prepared, sees_others)
+
+
+def batch(low: datetime | None, high: datetime, state: BatchState = BatchState.LANDED) -> Batch:
+    return Batch(
+        id="20261122T170000000000Z-00000000",
+        run_id="r",
+        table="t",
+        mode=Mode.INCREMENTAL,
+        window=Window(low=low, high=high),
+        extracted_at=NOW,
+        started_at=NOW,
+        state=state,
+    )
+
+
+# --- where a window ends ------------------------------------------------------------------------------------------
+
+
+def test_without_open_transactions_a_window_ends_now() -> None:
+    assert window_high(clock(), TIMESTAMP, SAFETY) == NOW
+
+
+def test_a_window_ends_strictly_before_the_oldest_open_transaction() -> None:
+    """now() of that transaction is its start: a row it has not committed yet may carry exactly that time."""
+    began = NOW - timedelta(seconds=30)
+    assert window_high(clock(oldest=began), TIMESTAMP, SAFETY) == began - TICK
+
+
+def test_the_tables_lag_is_kept() -> None:
+    lagging = TIMESTAMP.model_copy(update={"lag": timedelta(minutes=2)})
+    assert window_high(clock(), lagging, SAFETY) == NOW - timedelta(minutes=2)
+
+
+def test_a_prepared_transaction_began_some_time_before_it_was_prepared() -> None:
+    prepared = NOW - timedelta(hours=1)
+    assert window_high(clock(prepared=prepared), TIMESTAMP, SAFETY) == prepared - SAFETY
+
+
+def test_a_role_that_sees_no_others_keeps_the_safety_lag() -> None:
+    assert window_high(clock(sees_others=False), TIMESTAMP, SAFETY) == NOW - SAFETY
+
+
+def test_a_date_window_ends_with_a_day() -> None:
+    assert window_high(clock(), DATE, SAFETY) == datetime(2026, 11, 22, tzinfo=UTC)
+
+
+def test_the_day_is_utc_whatever_zone_the_clock_has() -> None:
+    tokyo = timezone(timedelta(hours=9))
+    late = SourceClock(datetime(2026, 11, 23, 3, tzinfo=tokyo), None, None, True)
+    assert window_high(late, DATE, SAFETY) == datetime(2026, 11, 22, tzinfo=UTC)
+
+
+@given(
+    st.timedeltas(timedelta(0), timedelta(days=3)),
+    st.none() | st.timedeltas(timedelta(0), timedelta(days=3)),
+    st.none() | st.timedeltas(timedelta(0), timedelta(days=3)),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_window_never_ends_late(
+    lag: timedelta, oldest: timedelta | None, prepared: timedelta | None, sees_others: bool, by_day: bool
+) -> None:
+    seen = clock(
+        NOW - oldest if oldest is not None else None, NOW - prepared if prepared is not None else None, sees_others
+    )
+    cursor = (DATE if by_day else TIMESTAMP).model_copy(update={"lag": lag})
+    high = window_high(seen, cursor, SAFETY)
+    assert high <= NOW - lag
+    assert seen.oldest_transaction is None or high < seen.oldest_transaction
+    assert seen.oldest_prepared is None or high <= seen.oldest_prepared - SAFETY
+    assert sees_others or high <= NOW - SAFETY
+
+
+# --- where it starts ----------------------------------------------------------------------------------------------
+
+
+def test_a_first_run_reads_everything() -> None:
+    assert next_window(Mode.INCREMENTAL, None, [], NOW) == Window(low=None, high=NOW)
+
+
+def test_a_window_follows_the_watermark() -> None:
+    assert next_window(Mode.INCREMENTAL, NOW - SAFETY, [], NOW).low == NOW - SAFETY
+
+
+def test_a_window_follows_what_is_on_its_way() -> None:
+    mark, first, second = NOW - 3 * SAFETY, NOW - 2 * SAFETY, NOW - SAFETY
+    on_their_way = [batch(first, second), batch(mark, first)]
+    assert next_window(Mode.INCREMENTAL, mark, on_their_way, NOW).low == second
+
+
+def test_a_gap_is_read_again() -> None:
+    """The batch from mark to first failed: only the one after it is left, and nothing leads there."""
+    mark, first, second = NOW - 3 * SAFETY, NOW - 2 * SAFETY, NOW - SAFETY
+    assert next_window(Mode.INCREMENTAL, mark, [batch(first, second)], NOW).low == mark
+
+
+def test_a_clock_that_went_back_does_not_turn_a_window_round() -> None:
+    window = next_window(Mode.INCREMENTAL, NOW, [], NOW - timedelta(hours=1))
+    assert (window.low, window.high) == (NOW, NOW)
+
+
+def test_a_snapshot_reads_everything_whatever_the_watermark() -> None:
+    assert next_window(Mode.SNAPSHOT, NOW - SAFETY, [], NOW) == Window(low=None, high=NOW)
+
+
+# --- the condition ------------------------------------------------------------------------------------------------
+
+WINDOW = Window(low=datetime(2026, 11, 20, tzinfo=UTC), high=datetime(2026, 11, 22, tzinfo=UTC))
+
+
+def test_the_boundary_day_is_read_again() -> None:
+    assert predicate(table(DATE), Mode.INCREMENTAL, WINDOW) == (
+        "(((greatest(a, b)) > DATE '2026-11-19') OR (greatest(a, b)) IS NULL)"
+    )
+
+
+def test_rows_beyond_high_are_left_when_the_policy_defers_them() -> None:
+    cursor = TIMESTAMP.model_copy(update={"future": "defer", "nulls": "snapshot_only"})
+    assert predicate(table(cursor), Mode.INCREMENTAL, WINDOW) == (
+        "((greatest(a, b)) > TIMESTAMPTZ '2026-11-20 00:00:00.000000+00:00' AND "
+        "(greatest(a, b)) <= TIMESTAMPTZ '2026-11-22 00:00:00.000000+00:00')"
+    )
+
+
+def test_a_first_run_reads_null_cursors_whatever_the_policy() -> None:
+    cursor = TIMESTAMP.model_copy(update={"future": "defer", "nulls": "snapshot_only"})
+    assert "IS NULL" in predicate(table(cursor), Mode.INCREMENTAL, Window(low=None, high=NOW))
+
+
+def test_the_whole_table_has_no_condition() -> None:
+    assert predicate(table(), Mode.SNAPSHOT, WINDOW) == ""
+    assert predicate(table(), Mode.INCREMENTAL, Window(low=None, high=NOW)) == ""
+
+
+def test_a_lookback_before_the_first_year_stops_there() -> None:
+    cursor = DATE.model_copy(update={"lookback": timedelta(days=900_000)})
+    assert "DATE '0001-01-01'" in predicate(table(cursor), Mode.INCREMENTAL, WINDOW)
+
+
+def test_policies_that_say_fail_are_counted_first() -> None:
+    cursor = DATE.model_copy(update={"nulls": "fail", "future": "fail"})
+    statements = [text for _, text in refused_rows(table(cursor), Mode.INCREMENTAL, WINDOW)]
+    assert statements == [
+        'SELECT count(*) FROM "shop"."orders" WHERE (greatest(a, b)) IS NULL',
+        'SELECT count(*) FROM "shop"."orders" WHERE (greatest(a, b)) > DATE \'2026-11-22\'',
+    ]
+    assert refused_rows(table(DATE), Mode.INCREMENTAL, WINDOW) == []
+
+
+# --- the columns --------------------------------------------------------------------------------------------------
+
+
+def test_the_statement_lists_the_declared_columns_in_order() -> None:
+    declared = table(DATE, Column(name='na"me', type=ColumnType.STRING), Column(name="n", type=ColumnType.INT64))
+    source = {
+        "n": SourceColumn("n", "int4", -1),
+        "id": SourceColumn("id", "int8", -1),
+        'na"me': SourceColumn('na"me', "text", -1),
+        "unused": SourceColumn("unused", "jsonb", -1),
+    }
+    text = statement(declared, source, Mode.SNAPSHOT, WINDOW).text
+    assert text == 'SELECT "id" AS "id", "na""me" AS "na""me", "n" AS "n" FROM "shop"."orders"'
+
+
+def test_a_missing_column_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"table t, column id: not in shop\.orders"):
+        statement(table(), {}, Mode.SNAPSHOT, WINDOW)
+
+
+@pytest.mark.parametrize(
+    ("type_", "source", "suggested"),
+    [
+        (ColumnType.INT64, "numeric", "NUMERIC or BIGNUMERIC"),
+        (ColumnType.DATE, "timestamptz", "TIMESTAMP"),
+        (ColumnType.TIMESTAMP, "timestamp", "DATETIME"),
+        (ColumnType.BOOL, "text", "STRING"),
+        (ColumnType.NUMERIC, "float8", "FLOAT64"),
+        (ColumnType.FLOAT64, "box", "STRING"),
+    ],
+)
+def test_a_type_that_does_not_fit_is_refused_with_one_that_does(type_: ColumnType, source: str, suggested: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"column c: declared {type_}.*has {source}; declare {suggested}"):
+        select(Column(name="c", type=type_), SourceColumn("c", source, -1), table())
+
+
+def test_any_type_can_be_read_as_its_text() -> None:
+    assert (
+        select(Column(name="c", type=ColumnType.STRING), SourceColumn("c", "box", -1), table()).expression
+        == '"c"::text'
+    )
+
+
+@pytest.mark.parametrize(
+    ("modifier", "expected"),
+    [
+        (((18 << 16) | 2) + 4, '"c"::numeric(18,2)'),
+        (-1, '"c"::text'),
+        (((100 << 16) | 2) + 4, '"c"::text'),
+    ],
+)
+def test_a_numeric_travels_with_its_precision_or_as_text(modifier: int, expected: str) -> None:
+    found = select(Column(name="c", type=ColumnType.NUMERIC), SourceColumn("c", "numeric", modifier), table())
+    assert found.expression.removesuffix(" END").endswith(expected)

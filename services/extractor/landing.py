@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 
 import structlog
 
@@ -40,7 +41,8 @@ def upload_parts(
 
     with ThreadPoolExecutor(_UPLOADS, thread_name_prefix="upload") as pool:
         for number, (content, rows) in enumerate(parts):
-            under_way.append(pool.submit(upload, number, content, rows))
+            # The ids bound to the log belong to this thread's context.
+            under_way.append(pool.submit(copy_context().run, upload, number, content, rows))
             while len(under_way) > _UPLOADS:
                 landed.append(under_way.popleft().result())
         landed.extend(future.result() for future in under_way)

@@ -141,7 +141,9 @@ def _numeric(column: Column, source: SourceColumn) -> str:
     if precision > 38 or scale > precision:
         return f"{name}::text"
     type_ = f"numeric({precision},{scale})"
-    return _refusing(f"{name} = 'NaN'", column.name, "BigQuery's NUMERIC has no", "numeric", f"{name}::{type_}")
+    # The cast stands outside: a CASE loses the precision, and the engine would read floating point.
+    checked = _refusing(f"{name} = 'NaN'", column.name, f"BigQuery's {column.type} has no", "numeric", name)
+    return f"({checked})::{type_}"
 
 
 def select(column: Column, source: SourceColumn | None, table: Table) -> Select:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import duckdb
 import pyarrow as pa
 
-from services.core.errors import DataError, TransientError
-from services.core.tables import ColumnType, Table
+from services.core.errors import ConfigurationError, DataError, TransientError
+from services.core.tables import Column, ColumnType, Table
 from services.extractor.planning import Statement
 
 ROW_GROUP_ROWS = 122_880
@@ -34,6 +34,19 @@ def arrow_schema(table: Table) -> pa.Schema:
     return pa.schema([pa.field(c.name, ARROW_TYPES[c.type], nullable=not c.required) for c in table.columns])
 
 
+def _check_conversion(arrived: pa.DataType, column: Column, table: Table) -> None:
+    """Refuse conversions that can change a value without an error.
+
+    Raises:
+        ConfigurationError: the engine read something else than the statement asked for; a mistake in this program.
+    """
+    exact = pa.types.is_decimal(arrived) or pa.types.is_integer(arrived) or pa.types.is_string(arrived)
+    if not exact:
+        raise ConfigurationError(
+            f"table {table.name}, column {column.name}: arrived as {arrived}, which {column.type} cannot take exactly"
+        )
+
+
 def conform(batch: pa.RecordBatch, table: Table, schema: pa.Schema) -> pa.RecordBatch:
     """Bring a batch to the declared types; nothing is rounded, cut or nulled.
 
@@ -51,6 +64,7 @@ def conform(batch: pa.RecordBatch, table: Table, schema: pa.Schema) -> pa.Record
                 column=column.name,
             )
         if array.type != schema.field(index).type:
+            _check_conversion(array.type, column, table)
             try:
                 array = array.cast(schema.field(index).type)
             except pa.ArrowInvalid as error:

@@ -33,7 +33,7 @@ def main() -> int:
     except PipelineError as error:
         log.error("reconcile.failed", reason=str(error))
         return 1
-    passes = [{"run_id": r.run_id, "outcome": r.outcome(), "tables": r.tables} for r in reports or []]
+    passes = [{"run_id": r.run_id, "outcome": r.outcome(), "merges": r.merges} for r in reports or []]
     print(json.dumps({"left_to_another": reports is None, "passes": passes}))  # noqa: T201
     return 0
 

@@ -1,9 +1,10 @@
 """Reconcile: look at the state, do what is due, look again. One process at a time, under a lease."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from google.cloud import bigquery
@@ -23,6 +24,12 @@ LEASE = "transform"
 DOWNSTREAM = ["build", "--selector", "downstream"]
 """Silver, gold and the tests of all layers; the selector is in dbt/selectors.yml."""
 
+MOST_ROUNDS = 5
+"""Merges in a row before silver and gold are built: tables that land together are built once, and a steady stream of
+batches cannot put them off for ever."""
+
+T = TypeVar("T")
+
 log = structlog.get_logger()
 
 
@@ -41,7 +48,10 @@ class RunReport:
     started_at: datetime
     seconds: dict[str, float] = field(default_factory=dict)
     """Per stage: bronze, finish, downstream."""
-    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    merges: list[dict[str, Any]] = field(default_factory=list)
+    """Per merge of a table: batches, rows, rows that the merge changed, seconds."""
+    watermarks: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    """Per table: before and after."""
     nodes: list[NodeResult] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """What a retry may cure; any of them makes the event come again."""
@@ -75,13 +85,13 @@ class Transformer:
         given_up: set[str] = set()
         while True:
             with holding(self.state.store, LEASE, holder, self.settings.transform_lease) as lease:
-                while work := self._due(given_up, again=not reports):
-                    reports.append(self._pass(lease, work, given_up))
+                while (due := self._due(given_up, first=not reports)) is not None:
+                    reports.append(self._pass(lease, due, given_up))
             # A batch that was loaded after the last look, and whose event found the lease held, is seen here.
             if not self._loaded(given_up):
                 break
-        if problems := [problem for report in reports for problem in report.problems]:
-            raise TransientError("; ".join(problems))
+        if reports and (given_up or reports[-1].problems):
+            raise TransientError("; ".join(problem for report in reports for problem in report.problems))
         return reports
 
     def reconcile_or_leave(self, holder: str) -> list[RunReport] | None:
@@ -117,22 +127,26 @@ class Transformer:
             if batch.id not in given_up and self.tables.get(batch.table) is not None
         ]
 
-    def _due(self, given_up: set[str], *, again: bool) -> list[Batch] | None:
-        """Loaded batches to merge; an empty list when only leftovers are due; None when nothing is."""
-        loaded = self._loaded(given_up)
-        if loaded:
+    def _due(self, given_up: set[str], *, first: bool) -> list[Batch] | None:
+        """Loaded batches to merge; an empty list when only a crash's leftovers are due; None when nothing is."""
+        if loaded := self._loaded(given_up):
             return loaded
-        leftovers = again and (self.state.downstream_due() or bool(self.state.batches_in(BatchState.MERGED)))
+        leftovers = first and (self.state.downstream_due() or bool(self.state.batches_in(BatchState.MERGED)))
         return [] if leftovers else None
 
     def _pass(self, lease: Lease, batches: list[Batch], given_up: set[str]) -> RunReport:
         report = RunReport(run_id=new_batch_id(datetime.now(UTC)), started_at=datetime.now(UTC))
         with structlog.contextvars.bound_contextvars(run_id=report.run_id):
             log.info("reconcile.started", batches=[batch.id for batch in batches])
-            if batches:
-                merged = self._timed(report, "bronze", lambda: self._bronze(lease, batches, report))
-                given_up.update(batch.id for batch in batches if batch.id not in merged)
-            self._timed(report, "finish", lambda: self._finish(lease, report))
+            rounds = 0
+            while batches and rounds < MOST_ROUNDS:
+                due = batches
+                merged = self._timed(report, "bronze", lambda: self._bronze(lease, due, report))  # noqa: B023
+                given_up.update(batch.id for batch in due if batch.id not in merged)
+                self._timed(report, "finish", lambda: self._finish(lease, report))
+                batches, rounds = self._loaded(given_up), rounds + 1
+            if not rounds:
+                self._timed(report, "finish", lambda: self._finish(lease, report))
             if self.state.downstream_due():
                 self._timed(report, "downstream", lambda: self._downstream(lease, report))
             log.info("reconcile.finished", outcome=report.outcome(), seconds=report.seconds, problems=report.problems)
@@ -145,7 +159,8 @@ class Transformer:
                     outcome=report.outcome(),
                     details={
                         "seconds": report.seconds,
-                        "tables": report.tables,
+                        "merges": report.merges,
+                        "watermarks": report.watermarks,
                         "nodes": [asdict(node) for node in report.nodes],
                         "problems": report.problems,
                     },
@@ -154,19 +169,19 @@ class Transformer:
         return report
 
     @staticmethod
-    def _timed(report: RunReport, stage: str, work: Any) -> Any:
+    def _timed(report: RunReport, stage: str, work: Callable[[], T]) -> T:
         started = time.monotonic()
         try:
             return work()
         finally:
-            report.seconds[stage] = round(time.monotonic() - started, 3)
+            report.seconds[stage] = round(report.seconds.get(stage, 0.0) + time.monotonic() - started, 3)
 
     def _bronze(self, lease: Lease, batches: list[Batch], report: RunReport) -> set[str]:
         """Merge batches in one dbt run; returns the ids of those that are in bronze now, noted as merged."""
         lease.renew()
         self.state.set_downstream_due(True)
         tables = {name: table for name in {b.table for b in batches} if (table := self.tables.get(name))}
-        models = sorted(table.bronze_model for table in tables.values())
+        models = sorted({table.bronze_model for table in tables.values()} | self._absent_models())
         variables = {"batches": batches_variable(self.settings, tables, batches)}
         results = self.dbt.run(["run", "--select", *models], variables)
         self.artifacts.keep(report.run_id, "bronze")
@@ -185,14 +200,21 @@ class Transformer:
             for batch in mine:
                 self.state.change_batch(batch.id, _merged)
             merged.update(batch.id for batch in mine)
-            report.tables[name] = {
+            entry = {
                 "batches": [batch.id for batch in mine],
                 "rows": sum(batch.rows for batch in mine),
                 "rows_merged": result.rows_affected,
                 "seconds": result.seconds,
             }
-            log.info("bronze.merged", table=name, **report.tables[name])
+            report.merges.append({"table": name, **entry})
+            log.info("bronze.merged", table=name, **entry)
         return merged
+
+    def _absent_models(self) -> set[str]:
+        """Bronze models whose table is not there yet: silver and gold need them all, be they empty."""
+        dataset = f"{self.settings.gcp_project}.{self.settings.dataset_bronze}"
+        there = {item.table_id for item in self.client.list_tables(dataset)}
+        return {table.bronze_model for table in self.tables.tables} - there
 
     def _finish(self, lease: Lease, report: RunReport) -> None:
         """Drop the hashed tables of merged batches and move the watermarks; also what a crash left undone."""
@@ -203,12 +225,9 @@ class Transformer:
         for table in sorted({batch.table for batch in merged}):
             before = self.state.progress(table).watermark
             after = self.state.advance(table, lease.token).watermark
-            moved = {
-                "watermark_before": before.isoformat() if before else None,
-                "watermark": after.isoformat() if after else None,
-            }
-            report.tables.setdefault(table, {}).update(moved)
-            log.info("watermark.advanced", table=table, **moved)
+            first = report.watermarks.get(table, {}).get("before", before.isoformat() if before else None)
+            report.watermarks[table] = {"before": first, "after": after.isoformat() if after else None}
+            log.info("watermark.advanced", table=table, **report.watermarks[table])
 
     def _downstream(self, lease: Lease, report: RunReport) -> None:
         """Build and test silver and gold. A failure here does not hold back the watermark."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.errors import DataError
+from services.core.errors import ConfigurationError, DataError
 from services.core.tables import Column, ColumnType, Mode, Table
 from services.extractor.parts import parquet_parts
 from services.extractor.reader import arrow_schema, conform
@@ -55,6 +55,14 @@ def test_a_value_that_does_not_fit_is_refused_not_rounded(value: str) -> None:
     with pytest.raises(DataError, match="column amount") as caught:
         conform(arrived, declared, arrow_schema(declared))
     assert (caught.value.code, caught.value.table, caught.value.column) == ("value_does_not_fit", "t", "amount")
+
+
+@pytest.mark.parametrize("arrived", [pa.float64(), pa.float32(), pa.bool_()])
+def test_what_cannot_be_converted_exactly_is_refused(arrived: pa.DataType) -> None:
+    declared = table(Column(name="amount", type=ColumnType.NUMERIC))
+    batch = pa.record_batch({"id": [1], "amount": pa.array([1], pa.int64()).cast(arrived)})
+    with pytest.raises(ConfigurationError, match="column amount: arrived as"):
+        conform(batch, declared, arrow_schema(declared))
 
 
 def test_a_null_in_a_required_column_is_refused() -> None:

@@ -230,11 +230,11 @@ def test_any_type_can_be_read_as_its_text() -> None:
 @pytest.mark.parametrize(
     ("modifier", "expected"),
     [
-        (((18 << 16) | 2) + 4, '"c"::numeric(18,2)'),
+        (((18 << 16) | 2) + 4, ' ELSE "c" END)::numeric(18,2)'),
         (-1, '"c"::text'),
         (((100 << 16) | 2) + 4, '"c"::text'),
     ],
 )
 def test_a_numeric_travels_with_its_precision_or_as_text(modifier: int, expected: str) -> None:
     found = select(Column(name="c", type=ColumnType.NUMERIC), SourceColumn("c", "numeric", modifier), table())
-    assert found.expression.removesuffix(" END").endswith(expected)
+    assert found.expression.endswith(expected)

@@ -1,0 +1,4 @@
+{#- Datasets are named exactly as the settings say, without dbt's prefix. -#}
+{% macro generate_schema_name(custom_schema_name, node) -%}
+  {{ (custom_schema_name or target.schema) | trim }}
+{%- endmacro %}

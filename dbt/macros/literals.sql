@@ -1,0 +1,13 @@
+{#- A value from outside as a BigQuery string literal: JSON's escapes are BigQuery's. -#}
+{% macro text_literal(value) -%}
+  {{ tojson(value | string) }}
+{%- endmacro %}
+
+
+{#- The name of a table, project.dataset.table, quoted; anything else in it is refused. -#}
+{% macro table_literal(name) -%}
+  {%- if not modules.re.fullmatch('[A-Za-z0-9:.-]+[.][A-Za-z0-9_]+[.][A-Za-z0-9_]+', name) -%}
+    {{ exceptions.raise_compiler_error("Not a table, project.dataset.table: " ~ name) }}
+  {%- endif -%}
+  `{{ name }}`
+{%- endmacro %}

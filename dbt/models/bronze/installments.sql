@@ -1,0 +1,2 @@
+{{ config(unique_key=['asset_id'], cluster_by=['asset_id']) }}
+{{ bronze() }}

@@ -1,0 +1,11 @@
+-- One row when installments got lost, or doubled, between bronze and silver.
+with counted as (
+  select
+    (select count(*) from {{ ref('installments') }}) as in_bronze,
+    (select count(*) from {{ ref('installments_clean') }}) as clean,
+    (select count(*) from {{ ref('installments_rejected') }}) as rejected
+)
+
+select *
+from counted
+where in_bronze != clean + rejected

@@ -1,0 +1,38 @@
+"""What bqemulator 1.4.0 does unlike BigQuery, and is made to do, so that the services can rely on it everywhere.
+
+=============================== ==========================================================================
+:mod:`.one_thread`              no two requests share the database connection at the same time
+:mod:`.query_errors`            a query that fails is an error and not an empty result
+:mod:`.job_ids`                 a job id is accepted once: 409 ``duplicate`` the second time
+:mod:`.load_jobs`               Parquet: by column name, checked against the schema, all or nothing, 404
+:mod:`.copy_jobs`               the destination is replaced whole, with its schema; WRITE_EMPTY is the default
+:mod:`.table_changes`           ``numRows`` after every write, no copy of the table per write, changed columns
+:mod:`.numerics`                NUMERIC has 38 digits, 9 of them decimals, and is divided exactly
+:mod:`.trimming`                TRIM removes every kind of white space
+:mod:`.contracts`               CREATE TABLE with columns AS a query in parentheses, as dbt contracts write it
+=============================== ==========================================================================
+
+Each module has one ``apply()`` that replaces functions of bqemulator; they are looked up there by name, so a version of
+bqemulator without them fails at start, loudly.
+"""
+
+from local.warehouse.patches import (
+    contracts,
+    copy_jobs,
+    job_ids,
+    load_jobs,
+    numerics,
+    one_thread,
+    query_errors,
+    table_changes,
+    trimming,
+)
+
+PATCHES = (one_thread, query_errors, load_jobs, copy_jobs, table_changes, numerics, trimming, contracts, job_ids)
+"""In the order in which they are applied: ``job_ids`` wraps what the others put there."""
+
+
+def apply_patches() -> None:
+    """Replace the functions of bqemulator named above, in this process, once, before its server starts."""
+    for patch in PATCHES:
+        patch.apply()

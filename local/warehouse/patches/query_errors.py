@@ -1,0 +1,54 @@
+"""A query that fails is an error.
+
+bqemulator answers ``jobs.query`` with 200, no rows and a list of errors when the query fails, and Google's client takes
+that for an empty result. BigQuery answers with the error's own status (400 ``invalidQuery``, 404 ``notFound``, …). The
+same now holds here. A job made by ``jobs.insert`` still ends with the error in its status, as in BigQuery.
+"""
+
+import functools
+from typing import Any
+
+from bqemulator.api.routes import jobs
+from bqemulator.domain.errors import DomainError
+
+_execute = jobs.execute_query_job
+_execute_inserted = jobs._execute_query_or_failed_meta
+
+
+class _QueryError(DomainError):  # type: ignore[misc]  # bqemulator has no types
+    """The cause, as a type that ``jobs.query`` does not turn into an empty result."""
+
+    def __init__(self, cause: Any) -> None:
+        super().__init__(cause.message, details=cause.details, location=cause.location)
+        self.cause = cause
+        self.http_status = cause.http_status
+        self.bq_reason = cause.bq_reason
+        self.grpc_status_name = cause.grpc_status_name
+
+
+def apply() -> None:
+    """Wrap the execution of a query for ``jobs.query``, and for ``jobs.insert`` undo that."""
+    jobs.execute_query_job = _raise
+    jobs._execute_query_or_failed_meta = _end_with_error
+
+
+@functools.wraps(_execute)
+async def _raise(*args: Any, **kwargs: Any) -> Any:
+    try:
+        return await _execute(*args, **kwargs)
+    except jobs._SQL_EXECUTION_DOMAIN_ERRORS as cause:
+        raise _QueryError(cause) from cause
+
+
+async def _end_with_error(*, project_id: str, job_id: str, config: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:
+    try:
+        return await _execute_inserted(project_id=project_id, job_id=job_id, config=config, ctx=ctx, **kwargs)
+    except _QueryError as error:
+        return jobs._failed_job_meta(
+            project_id=project_id,
+            job_id=job_id,
+            job_type="QUERY",
+            config=config,
+            error_result=jobs._domain_error_to_error_result(error.cause),
+            now=ctx.clock.now(),
+        )

@@ -1,0 +1,76 @@
+"""The `credix` command: extract, look at the pipeline, run it on one machine.
+
+Exit codes: 0 done; 1 something failed, the message says what; 2 settings or the command line are wrong.
+"""
+
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from services.core.errors import ConfigurationError
+from services.core.settings import OpsSettings, read_settings
+from services.core.state.state import open_state
+from services.core.storage import GcsObjectStore
+from services.core.tables import Mode, load_tables
+from services.ops.environment import adopt_local_stack
+from services.ops.status import collect_status, print_status
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="PostgreSQL tables into BigQuery, event by event.",
+)
+
+
+@app.callback()
+def _surroundings() -> None:
+    adopt_local_stack()
+
+
+@app.command()
+def extract(
+    table: Annotated[list[str] | None, typer.Option(help="Only this table; repeatable.")] = None,
+    mode: Annotated[Mode | None, typer.Option(help="Instead of the mode in tables.yaml.")] = None,
+) -> None:
+    """Run the extractor, as the Cloud Run job does; its exit code is this command's."""
+    arguments = [part for name in table or [] for part in ("--table", name)]
+    if mode is not None:
+        arguments += ["--mode", mode.value]
+    command = [sys.executable, "-m", "services.extractor", *arguments]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, also what a pipe gets.")] = False,
+) -> None:
+    """Show per table the watermark, lag, batches, landed and failed objects."""
+    settings = read_settings(OpsSettings)
+    state = open_state(settings)
+    found = collect_status(settings, load_tables(settings.tables_file), state, GcsObjectStore(settings.gcp_project))
+    state.store.close()
+    if as_json or not sys.stdout.isatty():
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        print_status(found, Console())
+
+
+def main() -> None:
+    """Run the command line."""
+    # The local stack is no part of what is deployed: the command works without it.
+    try:
+        from local.cli import local
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("local"):
+            raise
+    else:
+        app.add_typer(local, name="local")
+    try:
+        app()
+    except ConfigurationError as error:
+        Console(stderr=True).print(f"[bold red]error[/] {error}", highlight=False)
+        sys.exit(2)

@@ -1,0 +1,215 @@
+"""The local warehouse, and dbt on it: ``pytest_plugins = ["tests.integration.warehouse_fixture"]``."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from dbt.artifacts.schemas.results import NodeStatus
+from dbt.cli.main import dbtRunner, dbtRunnerResult
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery
+
+from services.core.tables import load_tables
+
+PROJECT = "credix-test"
+REPOSITORY = Path(__file__).parents[2]
+DBT_PROJECT = REPOSITORY / "dbt"
+EXTENSIONS_HOME = Path(tempfile.gettempdir()) / "credix-warehouse-home"
+"""Shared by every emulator of every test run: the DuckDB extensions are 60 MB."""
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """A running emulator."""
+
+    endpoint: str
+    """The value of BIGQUERY_EMULATOR_HOST, with ``http://``."""
+    gcs_root: Path
+    process: subprocess.Popen[bytes]
+
+    def client(self) -> bigquery.Client:
+        """Return Google's own client, pointed here and nowhere else."""
+        return bigquery.Client(
+            project=PROJECT,
+            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+            client_options=ClientOptions(api_endpoint=self.endpoint),
+        )
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def start_warehouse(folder: Path) -> Iterator[Warehouse]:
+    """Run ``python -m local.warehouse`` on the data in ``folder`` until the block ends."""
+    port = free_port()
+    gcs_root = folder / "gcs"
+    arguments = {
+        "--rest-port": port,
+        "--grpc-port": free_port(),
+        "--data-dir": folder / "data",
+        "--gcs-root": gcs_root,
+        "--home": EXTENSIONS_HOME,
+        "--project": PROJECT,
+    }
+    command = [sys.executable, "-m", "local.warehouse", *(str(part) for pair in arguments.items() for part in pair)]
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "warehouse.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output, env=dict(os.environ))
+    try:
+        endpoint = f"http://127.0.0.1:{port}"
+        _wait_until_ready(f"{endpoint}/readyz", process, log)
+        yield Warehouse(endpoint, gcs_root, process)
+    finally:
+        process.terminate()
+        process.wait(STOP_SECONDS)
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310  http on 127.0.0.1
+                return
+        except (URLError, ConnectionError, TimeoutError):
+            time.sleep(0.1)
+    raise RuntimeError(f"The warehouse did not become ready at {url}:\n{log.read_text()[-4000:]}")
+
+
+@pytest.fixture(scope="session")
+def warehouse_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    """One emulator for the whole session; tests keep apart by dataset names."""
+    with start_warehouse(tmp_path_factory.mktemp("warehouse")) as warehouse:
+        yield warehouse
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """Names of one set of datasets."""
+
+    temp: str
+    bronze: str
+    silver: str
+    gold: str
+
+    @classmethod
+    def named(cls, prefix: str) -> "Datasets":
+        """Return the four datasets ``<prefix>_temp`` to ``<prefix>_gold``."""
+        return cls(*(f"{prefix}_{layer}" for layer in ("temp", "bronze", "silver", "gold")))
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which services and dbt know them."""
+        return {f"DATASET_{name.upper()}": value for name, value in vars(self).items()}
+
+
+class Dbt:
+    """dbt in this process on the local warehouse, parsed once."""
+
+    def __init__(self, warehouse: Warehouse, datasets: Datasets, folder: Path, project: Path = DBT_PROJECT) -> None:
+        self.warehouse = warehouse
+        self.datasets = datasets
+        self.client = warehouse.client()
+        self._paths = [
+            f"--project-dir={project}",
+            f"--profiles-dir={DBT_PROJECT}",
+            f"--target-path={folder / 'target'}",
+        ]
+        self._paths += [f"--log-path={folder / 'logs'}"]
+        for dataset in vars(datasets).values():
+            self.client.create_dataset(dataset, exists_ok=True)
+        self._manifest = self._invoke(dbtRunner(), ["parse", "--no-partial-parse"]).result
+
+    def run(self, *arguments: str, **variables: Any) -> dict[str, NodeStatus]:
+        """Run dbt and return the status of every node by name.
+
+        Raises:
+            AssertionError: a node failed, or dbt itself.
+        """
+        command = [*arguments, "--quiet", "--no-write-json", "--vars", json.dumps(variables)]
+        result = self._invoke(dbtRunner(manifest=self._manifest), command)
+        return {node.node.name: node.status for node in result.result}
+
+    def _invoke(self, runner: dbtRunner, command: list[str]) -> dbtRunnerResult:
+        environment = self.datasets.environment() | {
+            "GCP_PROJECT": PROJECT,
+            "DBT_TARGET": "emulator",
+            "BIGQUERY_EMULATOR_HOST": self.warehouse.endpoint,
+        }
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            # In a thread of its own: dbt inspects its whole stack 16 times per call, and pytest's stack is deep.
+            with ThreadPoolExecutor(1) as pool:
+                result = pool.submit(runner.invoke, [*command, *self._paths]).result()
+        nodes = getattr(result.result, "results", [])
+        failed = [f"{node.node.name}: {node.message}" for node in nodes if node.status in ("error", "fail")]
+        assert result.success, f"dbt {' '.join(command)}: {result.exception or failed}"
+        return result
+
+    def load(self, name: str, rows: list[dict[str, Any]], schema: list[bigquery.SchemaField]) -> str:
+        """Load rows into a new table of the temp dataset, as the loader does, and return project.dataset.table."""
+        arrow = pa.schema([(field.name, ARROW_TYPES[field.field_type]) for field in schema])
+        path = self.warehouse.gcs_root / "lake" / f"{self.datasets.temp}.{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows, arrow), path)
+        config = bigquery.LoadJobConfig(
+            source_format="PARQUET", schema=schema, write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE
+        )
+        table = f"{PROJECT}.{self.datasets.temp}.{name}"
+        self.client.load_table_from_uri(f"gs://lake/{path.name}", table, job_config=config).result()
+        return table
+
+    def rows(self, dataset: str, table: str) -> list[dict[str, Any]]:
+        """Return all rows of a table or view."""
+        query = f"SELECT * FROM `{PROJECT}.{dataset}.{table}`"
+        return [dict(row) for row in self.client.query_and_wait(query)]
+
+
+ARROW_TYPES = {
+    "STRING": pa.string(),
+    "INT64": pa.int64(),
+    "NUMERIC": pa.decimal128(18, 2),
+    "BOOL": pa.bool_(),
+    "DATE": pa.date32(),
+    "TIMESTAMP": pa.timestamp("us", tz="UTC"),
+}
+"""What the extractor writes for a declared BigQuery type."""
+
+
+def declared_schema(table: str) -> list[bigquery.SchemaField]:
+    """Return the columns that config/tables.yaml declares for a table, as the loader loads them."""
+    declared = load_tables(REPOSITORY / "config" / "tables.yaml").get(table)
+    assert declared is not None, table
+    return [
+        bigquery.SchemaField(column.name, column.type, mode="REQUIRED" if column.required else "NULLABLE")
+        for column in declared.columns
+    ]
+
+
+@pytest.fixture(scope="session")
+def dbt(warehouse_endpoint: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Dbt:
+    """The project on datasets of its own."""
+    return Dbt(warehouse_endpoint, Datasets.named("dbt"), tmp_path_factory.mktemp("dbt"))

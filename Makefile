@@ -18,3 +18,35 @@ $(STAMP): requirements/setup.txt requirements/dev.txt pyproject.toml
 	touch $@
 
 setup: $(STAMP) ## install everything, pinned, into .venv
+
+demo: setup ## the whole pipeline, twice, on this machine, with a summary (about a minute)
+	$(BIN)/credix local demo
+
+up: setup ## start a stack for development; it runs until `make down`
+	$(BIN)/credix local up
+
+down: setup ## stop it
+	$(BIN)/credix local down
+
+seed: setup ## fill the running stack's PostgreSQL with sample data
+	$(BIN)/credix local seed
+
+test: setup ## all tests (TESTS=tests/unit for some)
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: setup ## ruff, mypy strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup ## write the lock files anew from pyproject.toml
+	requirements/lock
+
+clean: ## remove the virtual environment and what the local stack wrote
+	-test -x $(BIN)/credix && $(BIN)/credix local down --remove-data
+	rm -rf $(VENV) .credix

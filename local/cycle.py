@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from google.cloud import bigquery
+
 from local.comparison import Comparison, compare
 from local.source import connect
 from local.stack.environment import environment
@@ -37,6 +39,7 @@ class Client:
     tables: Tables
     state: PipelineState
     objects: GcsObjectStore
+    warehouse: bigquery.Client
 
     @classmethod
     def of(cls, stack: Stack) -> "Client":
@@ -51,6 +54,7 @@ class Client:
             tables=load_tables(settings.tables_file),
             state=open_state(settings),
             objects=GcsObjectStore(PROJECT),
+            warehouse=bigquery_client(PROJECT, settings.bigquery_location),
         )
 
     def bronze(self, model: str) -> str:
@@ -59,24 +63,21 @@ class Client:
 
     def compare(self, names: list[str] | None = None) -> list[Comparison]:
         """Compare the source with bronze, table by table."""
-        warehouse = bigquery_client(PROJECT, self.settings.bigquery_location)
         with connect(self.stack.postgres) as connection:
             return [
-                compare(connection, warehouse, table, self.bronze(table.bronze_model))
+                compare(connection, self.warehouse, table, self.bronze(table.bronze_model))
                 for table in self.tables.select(names or [])
             ]
 
     def count(self, dataset: str, table: str) -> int:
         """Rows of a table of the warehouse."""
-        warehouse = bigquery_client(PROJECT, self.settings.bigquery_location)
-        [row] = warehouse.query(f"SELECT count(*) FROM `{PROJECT}.{dataset}.{table}`").result()  # noqa: S608
+        [row] = self.warehouse.query(f"SELECT count(*) FROM `{PROJECT}.{dataset}.{table}`").result()  # noqa: S608
         return int(row[0])
 
     def hashed_tables(self) -> list[str]:
         """Temp tables of batches, which nothing but a batch on its way leaves."""
-        warehouse = bigquery_client(PROJECT, self.settings.bigquery_location)
         stable = set(self.tables.names())
-        return [t.table_id for t in warehouse.list_tables(self.settings.dataset_temp) if t.table_id not in stable]
+        return [t.table_id for t in self.warehouse.list_tables(self.settings.dataset_temp) if t.table_id not in stable]
 
     def landed(self) -> list[str]:
         """Objects in landing/; none at rest."""

@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from local.broker.delivery import (
-    DEAD_LETTER_RETRY_SECONDS,
     Bury,
     Delivery,
-    Retry,
     after_failure,
     dead_letter_attributes,
 )
@@ -168,7 +166,7 @@ class Broker:
                 "message %s of %s failed %d times and stays, since its dead-letter topic %s is gone: create it again",
                 *(delivery.message.id, rules.name, failures, step.topic),
             )
-            step = Retry(DEAD_LETTER_RETRY_SECONDS)
+            step = after_failure(failures, rules.retry, None)
         if isinstance(step, Bury):
             return self._bury(delivery, failures, step.topic)
         self._store.postpone(delivery, failures, self._clock() + step.after)

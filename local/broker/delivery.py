@@ -13,8 +13,6 @@ from typing import Any
 ACKNOWLEDGING_STATUSES = frozenset({102, 200, 201, 202, 204})
 IMMEDIATE_RETRY_SECONDS = 0.1
 """Pause before a redelivery where the subscription has no retry policy; keeps a failing handler from a hot loop."""
-DEAD_LETTER_RETRY_SECONDS = 60.0
-"""Pause between deliveries of a message that is due for a dead-letter topic that no longer exists."""
 
 
 @dataclass(frozen=True)

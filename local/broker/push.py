@@ -24,7 +24,9 @@ class Pusher:
         self._broker = broker
         # trust_env=False: a proxy of the environment is not for endpoints on this machine.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=MAX_IN_FLIGHT, keepalive_expiry=5.0)
-        self._client = httpx.AsyncClient(trust_env=False, limits=limits, headers={"User-Agent": "credix-local-broker"})
+        headers = {"User-Agent": "credix-local-broker"}
+        # The ack deadline is for the whole request, httpx's timeouts are for each step of it: see _post.
+        self._client = httpx.AsyncClient(trust_env=False, limits=limits, headers=headers, timeout=httpx.Timeout(None))
         self._dispatchers: dict[str, asyncio.Task[None]] = {}
         self._requests: set[asyncio.Task[None]] = set()
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -78,9 +80,9 @@ class Pusher:
         """Post the envelope and return why that is no acknowledgement, or None."""
         envelope = push_envelope(delivery, with_attempt=rules.dead_letter is not None)
         try:
-            async with asyncio.timeout(rules.ack_deadline):  # of the whole; httpx's is of each step
-                response = await self._client.post(rules.push_endpoint, json=envelope, timeout=rules.ack_deadline)
-        except (TimeoutError, httpx.TimeoutException):
+            async with asyncio.timeout(rules.ack_deadline):
+                response = await self._client.post(rules.push_endpoint, json=envelope)
+        except TimeoutError:
             return f"no answer within the ack deadline of {rules.ack_deadline:g} s"
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return f"{type(error).__name__}: {error}"

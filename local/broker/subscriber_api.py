@@ -97,7 +97,9 @@ class SubscriberApi:
         self, requests: AsyncIterator[types.StreamingPullRequest]
     ) -> AsyncIterator[types.StreamingPullResponse]:
         """Lease what is due as it becomes due, and take acknowledgements and deadlines from the same stream."""
-        opening = await anext(requests)
+        opening = await anext(requests, None)
+        if opening is None:  # the client went away before it said anything
+            return
         name, seconds = opening.subscription, opening.stream_ack_deadline_seconds
         if not 0 < seconds <= 600:
             raise InvalidArgumentError(f"stream_ack_deadline_seconds must be 1 to 600, not {seconds}.")

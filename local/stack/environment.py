@@ -55,6 +55,7 @@ def pipeline_variables(options: StackOptions, ports: Mapping[str, int]) -> dict[
         "PUBSUB_EMULATOR_HOST": f"{HOST}:{ports['bus']}",
         "BIGQUERY_EMULATOR_HOST": f"http://{HOST}:{ports['warehouse-rest']}",
         "TABLES_FILE": str(options.tables_file),
+        "FAULT_FILE": str(home.fault),
         "DBT_TARGET": "emulator",
         "DBT_PROJECT_DIR": str(REPOSITORY / "dbt"),
         "DBT_PROFILES_DIR": str(REPOSITORY / "dbt"),

@@ -62,6 +62,11 @@ class Home:
         return self.root / "state.sqlite"
 
     @property
+    def fault(self) -> Path:
+        """Names the fault point at which a service kills itself; only tests write it."""
+        return self.root / "fault"
+
+    @property
     def dbt(self) -> Path:
         """Artifacts and logs of dbt."""
         return self.root / "dbt"
@@ -92,7 +97,7 @@ class Home:
         for database in (self.bus, self.state):
             for suffix in ("", "-wal", "-shm", "-journal"):
                 database.with_name(database.name + suffix).unlink(missing_ok=True)
-        for file in (self.record, self.keepsake, self.lock):
+        for file in (self.fault, self.record, self.keepsake, self.lock):
             file.unlink(missing_ok=True)
         if not any(self.root.iterdir()):
             self.root.rmdir()

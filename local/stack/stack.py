@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from local.stack import postgres
+from local.stack import postgres, postgres_programs
 from local.stack.component import Component
 from local.stack.emulators import find_java_emulators, storage_binary
 from local.stack.errors import StackBusyError, StackError
@@ -207,18 +207,18 @@ def _plan(options: StackOptions, home: Home, recorded: Stack | None) -> tuple[St
     living = _living(recorded)
     left = read_keepsake(home.keepsake) or Keepsake(ports={}, cluster=None)
     java = find_java_emulators() if options.profile == "emulators" else None
+    storage = storage_binary()
     home.make()
     used = frozenset(port for component in living.values() for port in component.ports)
     ports = choose_ports(PORT_NAMES, preferred=left.ports, keep=used)
     cluster = left.cluster
     if options.postgres_dsn is None:
-        cluster = _usable(cluster, home)
-        binaries = postgres.find_binaries(cluster.user, postgres.made_by(cluster))
+        binaries, cluster = _server(cluster, home)
         access = postgres.access(cluster, ports["postgres"])
-        programs = Programs(storage_binary(), (binaries, cluster), java)
+        programs = Programs(storage, (binaries, cluster), java)
     else:
         access = postgres.existing(options.postgres_dsn)
-        programs = Programs(storage_binary(), None, java)
+        programs = Programs(storage, None, java)
     write_record(home.keepsake, Keepsake(ports=ports, cluster=cluster))
 
     components = plan_components(options, ports, programs)
@@ -234,10 +234,12 @@ def _plan(options: StackOptions, home: Home, recorded: Stack | None) -> tuple[St
     return stack, programs
 
 
-def _usable(cluster: postgres.Cluster | None, home: Home) -> postgres.Cluster:
-    if cluster and cluster.folder.exists():
-        return cluster
-    return postgres.new_cluster(home.postgres, postgres.server_user())
+def _server(left: postgres.Cluster | None, home: Home) -> tuple[postgres_programs.Binaries, postgres.Cluster]:
+    """Return the cluster an earlier run left, or a new one, and programs that can run it."""
+    if left and left.folder.exists():
+        return postgres_programs.find_binaries(left.user, postgres.made_by(left)), left
+    user = postgres_programs.server_user()
+    return postgres_programs.find_binaries(user), postgres.new_cluster(home.postgres, user)
 
 
 def _living(stack: Stack | None) -> dict[str, Component]:

@@ -43,6 +43,9 @@ class CoreSettings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto is console on a terminal and JSON elsewhere."
     )
+    fault_file: Path | None = Field(
+        default=None, description="Tests only: file that names the fault point at which a process kills itself."
+    )
 
 
 class SourceSettings(BaseSettings):

@@ -11,6 +11,7 @@ from google.cloud.bigquery.job import LoadJob
 
 from services.core.batch import Manifest
 from services.core.errors import DataError, TransientError
+from services.core.faults import fault_point
 from services.core.naming import load_job_id
 from services.core.tables import Table
 
@@ -90,6 +91,7 @@ def load(
     uris = [f"gs://{landing_bucket}/{part.object_name}" for part in manifest.parts]
     for attempt in itertools.count(1):
         job = _started(client, uris, destination, load_job_id(table.name, manifest.batch_id, attempt), table, manifest)
+        fault_point("loader.load_started")
         known = job.state == "DONE"
         if not known:
             job = _awaited(job, timeout)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from local.stack.emulators import emulators_available
 from tests.contract.store_place import Place
+from tests.processes import firestore
 
 
 @pytest.fixture(params=["sqlite", "firestore"])
@@ -16,3 +18,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         return
     address = request.getfixturevalue("firestore_emulator")
     yield Place("firestore", address, f"n{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session")
+def firestore_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    reason = emulators_available()
+    if reason is not None:
+        pytest.skip(reason)
+    with firestore(tmp_path_factory.mktemp("firestore")) as address:
+        yield address

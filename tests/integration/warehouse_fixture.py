@@ -152,6 +152,11 @@ class Dbt:
         result = self._invoke(dbtRunner(manifest=self._manifest), command)
         return {node.node.name: node.status for node in result.result}
 
+    def listed(self, *arguments: str) -> list[str]:
+        """Return what ``dbt list`` prints."""
+        result = self._invoke(dbtRunner(manifest=self._manifest), ["list", "--quiet", *arguments]).result
+        return [str(line) for line in result]
+
     def _invoke(self, runner: dbtRunner, command: list[str]) -> dbtRunnerResult:
         environment = self.datasets.environment() | {
             "GCP_PROJECT": PROJECT,

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from local.stack import Stack, StackOptions, emulators_available, environment
 from local.stack.component import Component
-from local.stack.emulators import JavaEmulators, find_java_emulators
-from local.stack.environment import pipeline_variables, source_variables
+from local.stack.emulators import JavaEmulators, emulators_available, find_java_emulators
+from local.stack.environment import environment, pipeline_variables, source_variables
 from local.stack.errors import NotInstalledError
+from local.stack.options import StackOptions
 from local.stack.plan import PORT_NAMES, Programs, plan_components
 from local.stack.ports import choose_ports
-from local.stack.postgres import Binaries, Cluster, PostgresAccess, find_binaries
+from local.stack.postgres import Cluster, PostgresAccess
+from local.stack.postgres_programs import Binaries, find_binaries
+from local.stack.record import Stack
 from local.stack.resources import ResourceSettings, plan_resources
 from local.stack.services import service_variables
 from services.core.settings import (

@@ -15,15 +15,15 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from local.stack import ComponentError, Stack, StackBusyError, StackError, StackOptions
 from local.stack.component import Component, HttpProbe
-from local.stack.errors import log_tail
+from local.stack.errors import ComponentError, StackBusyError, StackError, log_tail
 from local.stack.home import Home
 from local.stack.lock import locked
+from local.stack.options import StackOptions
 from local.stack.postgres import Cluster, PostgresAccess
 from local.stack.process import ProcessId, find, kill, memory_bytes, spawn, stop
 from local.stack.readiness import wait_until_ready
-from local.stack.record import Keepsake, read_keepsake, read_stack, write_record
+from local.stack.record import Keepsake, Stack, read_keepsake, read_stack, write_record
 from local.stack.steps import Progress, Step, run_steps
 
 

@@ -1,0 +1,3 @@
+{{ config(unique_key=['time_hour', 'carrier', 'flight'], cluster_by=['carrier']) }}
+
+{{ bronze() }}

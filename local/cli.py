@@ -71,12 +71,17 @@ def up(
     profile: Profile = "embedded",
     home: Home = DEFAULT_HOME,
     postgres_dsn: Annotated[str | None, typer.Option(help="Use this database instead of an own one.")] = None,
-    tables_file: Annotated[Path | None, typer.Option(help="Another tables.yaml.")] = None,
+    tables_file: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="The declared tables.")
+    ] = StackOptions.model_fields["tables_file"].default,
+    dbt_project: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="The dbt project.")
+    ] = StackOptions.model_fields["dbt_project"].default,
 ) -> None:
     """Start the stack, or what is missing of it; it runs until `credix local down`."""
-    options = StackOptions(profile=profile, home=home, postgres_dsn=postgres_dsn)
-    if tables_file is not None:
-        options = StackOptions(**{**options.model_dump(), "postgres_dsn": postgres_dsn, "tables_file": tables_file})
+    options = StackOptions(
+        profile=profile, home=home, postgres_dsn=postgres_dsn, tables_file=tables_file, dbt_project=dbt_project
+    )
     with _explained():
         stacks.up(options, _report)
     _err.print(

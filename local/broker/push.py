@@ -22,8 +22,9 @@ class Pusher:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        # trust_env=False: a proxy of the environment is not for endpoints on this machine.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=MAX_IN_FLIGHT, keepalive_expiry=5.0)
+        # trust_env=False: a proxy of the environment is not for endpoints on this machine. No connection is kept: one
+        # that its server just closed would look like a failed delivery.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         headers = {"User-Agent": "credix-local-broker"}
         # The ack deadline is for the whole request, httpx's timeouts are for each step of it: see _post.
         self._client = httpx.AsyncClient(trust_env=False, limits=limits, headers=headers, timeout=httpx.Timeout(None))
@@ -34,7 +35,8 @@ class Pusher:
 
     def ensure(self, subscription: str) -> None:
         """Start the subscription's dispatcher unless it runs; it ends by itself when there is nothing to push to."""
-        if subscription not in self._dispatchers:
+        running = self._dispatchers.get(subscription)
+        if running is None or running.done():
             dispatcher = asyncio.create_task(self._dispatch(subscription), name=subscription)
             self._dispatchers[subscription] = dispatcher
             dispatcher.add_done_callback(self._dispatcher_ended)
@@ -97,6 +99,7 @@ class Pusher:
         return rules if rules.push_endpoint and not self._broker.closing else None
 
     def _dispatcher_ended(self, dispatcher: asyncio.Task[None]) -> None:
-        del self._dispatchers[dispatcher.get_name()]
+        if self._dispatchers.get(dispatcher.get_name()) is dispatcher:
+            del self._dispatchers[dispatcher.get_name()]
         if not dispatcher.cancelled() and (error := dispatcher.exception()) and not self.broken.done():
             self.broken.set_exception(error)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from local.stack.home import Home
-from local.stack.options import PROJECT, REPOSITORY, StackOptions
+from local.stack.options import PROJECT, StackOptions
 from local.stack.ports import HOST
 from local.stack.postgres import PostgresAccess
 from local.stack.record import Stack
@@ -57,8 +57,8 @@ def pipeline_variables(options: StackOptions, ports: Mapping[str, int]) -> dict[
         "TABLES_FILE": str(options.tables_file),
         "FAULT_FILE": str(home.fault),
         "DBT_TARGET": "emulator",
-        "DBT_PROJECT_DIR": str(REPOSITORY / "dbt"),
-        "DBT_PROFILES_DIR": str(REPOSITORY / "dbt"),
+        "DBT_PROJECT_DIR": str(options.dbt_project),
+        "DBT_PROFILES_DIR": str(options.dbt_project),
         "DBT_TARGET_PATH": str(home.dbt / "target"),
         "DBT_LOG_PATH": str(home.dbt / "logs"),
         **names,

@@ -30,6 +30,7 @@ class StackOptions(BaseModel):
         default=None, exclude=True, repr=False, description="libpq connection string of a database to use instead."
     )
     tables_file: Path = Field(default=REPOSITORY / "config" / "tables.yaml", description="Made absolute.")
+    dbt_project: Path = Field(default=REPOSITORY / "dbt", description="Made absolute.")
     services: bool = Field(default=True, description="Start the loader and the transformer.")
     loader_source: Path = Field(default=REPOSITORY / "services" / "loader" / "main.py", description="Made absolute.")
     transformer_source: Path = Field(
@@ -37,7 +38,7 @@ class StackOptions(BaseModel):
     )
     ephemeral: bool = Field(default=False, description="Remove the data when the stack goes down.")
 
-    @field_validator("home", "tables_file", "loader_source", "transformer_source")
+    @field_validator("home", "tables_file", "dbt_project", "loader_source", "transformer_source")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()

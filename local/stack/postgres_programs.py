@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from local.stack.errors import NotInstalledError
+from local.stack.users import as_user
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,8 @@ def find_binaries(user: str | None, made_by: int | None = None, folders: Iterabl
 
 def run_as(user: str | None, command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a command as a user (None: the caller) to its end; its exit status is the caller's to look at."""
-    account = pwd.getpwnam(user) if user else None
     return subprocess.run(
-        command,
-        user=account.pw_uid if account else None,
-        group=account.pw_gid if account else None,
-        extra_groups=[] if account else None,
+        as_user(command, user),
         cwd=cwd,
         env=clean_environment(),
         stdin=subprocess.DEVNULL,

@@ -4,7 +4,6 @@ A process is known by its pid and its creation time: a pid that the system has g
 signalled.
 """
 
-import pwd
 import signal
 import subprocess
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 
 from local.stack.component import Component
 from local.stack.errors import ComponentError
+from local.stack.users import as_user
 
 CREATION_TOLERANCE_SECONDS = 2.0
 """psutil derives a creation time from the boot time, which moves a little when the clock is corrected."""
@@ -41,7 +41,6 @@ def spawn(component: Component) -> ProcessId:
     Raises:
         ComponentError: the program cannot be started.
     """
-    account = pwd.getpwnam(component.user) if component.user else None
     component.log.parent.mkdir(parents=True, exist_ok=True)
     if "HOME" in component.env:
         Path(component.env["HOME"]).mkdir(parents=True, exist_ok=True)
@@ -50,16 +49,13 @@ def spawn(component: Component) -> ProcessId:
         log.flush()
         try:
             child = subprocess.Popen(
-                component.argv,
+                as_user(component.argv, component.user),
                 env=component.env,
                 cwd=component.cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                user=account.pw_uid if account else None,
-                group=account.pw_gid if account else None,
-                extra_groups=[] if account else None,
             )
         except OSError as error:
             raise ComponentError(

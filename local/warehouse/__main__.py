@@ -5,6 +5,7 @@ Everything bqemulator reads from its environment is set here, before it or DuckD
 """
 
 import argparse
+import gc
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from local.warehouse.patches import apply_patches
 
     apply_patches()
+    # Every statement is parsed some twenty times into trees of thousands of nodes: by default a third of the
+    # processor time goes into looking for garbage among them.
+    gc.set_threshold(200_000, 20, 100)
     bqemulator(
         [
             "start",

@@ -29,14 +29,14 @@ def _is_numeric(integer_digits: int, scale: int) -> Callable[[pa.DataType], bool
     def fits(arrow: pa.DataType) -> bool:
         if not pa.types.is_decimal(arrow):
             return False
-        return arrow.scale <= scale and arrow.precision - arrow.scale <= integer_digits
+        return bool(arrow.scale <= scale and arrow.precision - arrow.scale <= integer_digits)
 
     return fits
 
 
 def _is_timestamp(*, utc: bool) -> Callable[[pa.DataType], bool]:
     def fits(arrow: pa.DataType) -> bool:
-        return pa.types.is_timestamp(arrow) and arrow.unit in ("ms", "us") and (arrow.tz is not None) is utc
+        return bool(pa.types.is_timestamp(arrow)) and arrow.unit in ("ms", "us") and (arrow.tz is not None) is utc
 
     return fits
 

@@ -20,7 +20,7 @@ Batch = dict[str, str]
 NOON = dt.datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=dt.UTC)
 MODELS = ("cnpj_ws", "installments")
 # minutes after noon, and what each batch holds: key → paid amount in cents
-HISTORY = {
+HISTORY: dict[str, tuple[int, dict[str, int | None]]] = {
     "b1": (0, {"old": 1, "all": 1, "gone": 1}),
     "b2": (5, {"all": 2, "both": 2, "tie": 20}),
     "b3": (5, {"all": 3, "tie": 30, "null": None}),

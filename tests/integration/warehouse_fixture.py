@@ -19,8 +19,9 @@ from urllib.error import URLError
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dbt.artifacts.schemas.results import NodeStatus
+from dbt.artifacts.schemas.run import RunExecutionResult
 from dbt.cli.main import dbtRunner, dbtRunnerResult
+from dbt.contracts.graph.manifest import Manifest
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
@@ -140,21 +141,25 @@ class Dbt:
         self._paths += [f"--log-path={folder / 'logs'}"]
         for dataset in vars(datasets).values():
             self.client.create_dataset(dataset, exists_ok=True)
-        self._manifest = self._invoke(dbtRunner(), ["parse", "--no-partial-parse"]).result
+        parsed = self._invoke(dbtRunner(), ["parse", "--no-partial-parse"]).result
+        assert isinstance(parsed, Manifest)
+        self._manifest = parsed
 
-    def run(self, *arguments: str, **variables: Any) -> dict[str, NodeStatus]:
+    def run(self, *arguments: str, **variables: Any) -> dict[str, str]:
         """Run dbt and return the status of every node by name.
 
         Raises:
             AssertionError: a node failed, or dbt itself.
         """
         command = [*arguments, "--quiet", "--no-write-json", "--vars", json.dumps(variables)]
-        result = self._invoke(dbtRunner(manifest=self._manifest), command)
-        return {node.node.name: node.status for node in result.result}
+        result = self._invoke(dbtRunner(manifest=self._manifest), command).result
+        assert isinstance(result, RunExecutionResult)
+        return {node.node.name: str(node.status) for node in result.results}
 
     def listed(self, *arguments: str) -> list[str]:
         """Return what ``dbt list`` prints."""
         result = self._invoke(dbtRunner(manifest=self._manifest), ["list", "--quiet", *arguments]).result
+        assert isinstance(result, list)
         return [str(line) for line in result]
 
     def _invoke(self, runner: dbtRunner, command: list[str]) -> dbtRunnerResult:

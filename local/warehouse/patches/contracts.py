@@ -9,6 +9,8 @@ from typing import Any
 from bqemulator.sql.rewriter import create_table_schema_ctas
 from sqlglot import exp
 
+from local.warehouse.patches.replace import replace
+
 _original = create_table_schema_ctas._first_select
 
 
@@ -20,4 +22,4 @@ def _first_select(body: Any) -> Any:
 
 def apply() -> None:
     """Replace the search for the query's first SELECT."""
-    create_table_schema_ctas._first_select = _first_select
+    replace(create_table_schema_ctas, "_first_select", _first_select)

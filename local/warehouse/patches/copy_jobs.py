@@ -20,6 +20,7 @@ from bqemulator.domain.errors import (
 from bqemulator.jobs import executor
 from bqemulator.storage.sql_identifiers import quoted_table_ref
 
+from local.warehouse.patches.replace import replace
 from local.warehouse.patches.transaction import transaction
 
 _execute_copy_job = executor.execute_copy_job
@@ -27,8 +28,8 @@ _execute_copy_job = executor.execute_copy_job
 
 def apply() -> None:
     """Replace the copy itself, and what the job's configuration means."""
-    executor._copy_table_into_destination = _copy
-    jobs.execute_copy_job = _run
+    replace(executor, "_copy_table_into_destination", _copy)
+    replace(jobs, "execute_copy_job", _run)
 
 
 async def _run(project_id: str, job_id: str, config: dict[str, Any], ctx: Any) -> Any:

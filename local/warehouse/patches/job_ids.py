@@ -12,6 +12,8 @@ from typing import Any
 from bqemulator.api.routes import jobs
 from bqemulator.domain.errors import AlreadyExistsError
 
+from local.warehouse.patches.replace import replace
+
 _HANDLERS = (
     "_handle_query_job",
     "_handle_load_job_with_async_envelope",
@@ -27,7 +29,7 @@ def apply() -> None:
     """Wrap the handlers of ``jobs.insert``; to be applied last, around what other patches put there."""
     under_way: set[tuple[str, str]] = set()
     for name in _HANDLERS:
-        setattr(jobs, name, _once(getattr(jobs, name), under_way))
+        replace(jobs, name, _once(getattr(jobs, name), under_way))
 
 
 def _once(handler: _Handler, under_way: set[tuple[str, str]]) -> _Handler:

@@ -24,6 +24,7 @@ from bqemulator.jobs import executor
 from bqemulator.storage.type_map import bq_schema_to_duckdb_columns
 
 from local.warehouse.parquet_schema import Field, ParquetSchemaError, check_schema, required_columns
+from local.warehouse.patches.replace import replace
 from local.warehouse.patches.transaction import transaction
 
 _other_formats = executor.execute_load_job
@@ -48,8 +49,8 @@ class _File:
 
 def apply() -> None:
     """Take over Parquet in ``jobs.insert`` and in uploads."""
-    jobs._handle_load_job_with_async_envelope = _insert
-    upload.execute_load_job = _upload
+    replace(jobs, "_handle_load_job_with_async_envelope", _insert)
+    replace(upload, "execute_load_job", _upload)
 
 
 async def _insert(project_id: str, job_id: str, config: dict[str, Any], ctx: Any) -> Any:
@@ -123,16 +124,16 @@ def _load(job: Any, ctx: Any) -> dict[str, str]:
     """
     existing = _destination(job, ctx)
     files = [file for uri in job.source_uris for file in _files(uri, ctx)]
-    replace = existing is None or job.write_disposition == "WRITE_TRUNCATE"
-    fields = _fields(job, existing, files, replace=replace)
+    overwrite = existing is None or job.write_disposition == "WRITE_TRUNCATE"
+    fields = _fields(job, existing, files, overwrite=overwrite)
     ignore_unknown = bool(job.raw_config.get("ignoreUnknownValues"))
 
     with transaction(ctx.engine):
-        if replace:
+        if overwrite:
             columns = ", ".join(f'"{name}" {kind}' for name, kind in bq_schema_to_duckdb_columns(fields))
             ctx.engine.execute(f"CREATE OR REPLACE TABLE {job.target_ref} ({columns})")
         rows = sum(_load_file(file, job.target_ref, fields, ctx, ignore_unknown=ignore_unknown) for file in files)
-        if replace:
+        if overwrite:
             _register(job, existing, fields, ctx)
     ctx.snapshots.record_change(job.project_id, job.dataset_id, job.table_id)
     size = sum(Path(file.path).stat().st_size for file in files)
@@ -181,12 +182,12 @@ def _unreadable(uri: str, cause: Exception) -> _LoadError:
     return _LoadError("invalid", f"Error while reading data, error message: {cause} File: {uri}", uri)
 
 
-def _fields(job: Any, existing: Any, files: Sequence[_File], *, replace: bool) -> list[Field]:
+def _fields(job: Any, existing: Any, files: Sequence[_File], *, overwrite: bool) -> list[dict[str, Any]]:
     """Return the columns to load into: the job's, or the table's, or else the first file's."""
-    declared: list[Field] = (job.raw_config.get("schema") or {}).get("fields") or []
-    if replace:
+    declared: list[dict[str, Any]] = (job.raw_config.get("schema") or {}).get("fields") or []
+    if overwrite:
         return declared or [executor._arrow_field_to_schema_entry(field) for field in files[0].schema]
-    kept: list[Field] = [tables._field_to_rest(field) for field in existing.schema_.fields]
+    kept: list[dict[str, Any]] = [tables._field_to_rest(field) for field in existing.schema_.fields]
     if declared and dict(bq_schema_to_duckdb_columns(declared)) != dict(bq_schema_to_duckdb_columns(kept)):
         name = f"{job.project_id}:{job.dataset_id}.{job.table_id}"
         raise _LoadError("invalid", f"Provided Schema does not match Table {name}.")

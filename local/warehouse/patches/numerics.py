@@ -15,6 +15,8 @@ from bqemulator.sql.translator import SQLTranslator
 from bqemulator.storage.engine import DuckDBEngine
 from sqlglot import exp
 
+from local.warehouse.patches.replace import replace
+
 # Start with DOUBLE's quotient, add what is missing as DECIMAL, then settle the ties.
 MACROS = """
 CREATE OR REPLACE MACRO credix_remainder(a, b, quotient) AS CAST(a AS DECIMAL(38, 18)) - quotient * b;
@@ -37,11 +39,11 @@ _register_builtins = DuckDBEngine._register_builtin_udfs
 
 def apply() -> None:
     """Add a rule for the type, replace the one for division, and add functions to those made at start."""
-    DuckDBEngine._register_builtin_udfs = _register_functions
+    replace(DuckDBEngine, "_register_builtin_udfs", _register_functions)
     register(_WideNumeric)
-    executor._translator = SQLTranslator()
-    SQLTranslator.translate = _translate_with_types
-    DivDecimalRule.rewrite = _exact_division
+    replace(executor, "_translator", SQLTranslator())
+    replace(SQLTranslator, "translate", _translate_with_types)
+    replace(DivDecimalRule, "rewrite", _exact_division)
 
 
 def _translate_with_types(self: Any, bq_sql: str, *, schema: Any = None, **kwargs: Any) -> Any:
@@ -56,7 +58,7 @@ def _register_functions(self: Any) -> None:
     self.execute(MACROS)
 
 
-class _WideNumeric(TranslationRule):  # type: ignore[misc]  # bqemulator has no types
+class _WideNumeric(TranslationRule):
     """DECIMAL(18, 3), which is how sqlglot reads DuckDB's DECIMAL, becomes DECIMAL(38, 9).
 
     By then the parameters of NUMERIC(p, s) in a cast are lost, so that too has 9 decimals.

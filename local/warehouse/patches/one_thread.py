@@ -11,6 +11,8 @@ from typing import Any
 import fastapi.dependencies.utils
 import fastapi.routing
 
+from local.warehouse.patches.replace import replace
+
 
 async def _run_inline(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs)
@@ -19,9 +21,4 @@ async def _run_inline(function: Callable[..., Any], /, *args: Any, **kwargs: Any
 def apply() -> None:
     """Let FastAPI call plain handlers and dependencies where it would hand them to a thread."""
     for module in (fastapi.routing, fastapi.dependencies.utils):
-        _replace_run_in_threadpool(module)
-
-
-def _replace_run_in_threadpool(module: Any) -> None:
-    module.run_in_threadpool  # noqa: B018  a FastAPI without it must fail here
-    module.run_in_threadpool = _run_inline
+        replace(module, "run_in_threadpool", _run_inline)

@@ -10,26 +10,32 @@ from typing import Any
 
 from bqemulator.api.routes import jobs
 from bqemulator.domain.errors import DomainError
+from bqemulator.jobs.executor import execute_query_job as _execute
 
-_execute = jobs.execute_query_job
+from local.warehouse.patches.replace import replace
+
 _execute_inserted = jobs._execute_query_or_failed_meta
 
 
-class _QueryError(DomainError):  # type: ignore[misc]  # bqemulator has no types
-    """The cause, as a type that ``jobs.query`` does not turn into an empty result."""
+class _QueryError(DomainError):
+    """A failed query's error, as a type that ``jobs.query`` does not turn into an empty result."""
 
-    def __init__(self, cause: Any) -> None:
-        super().__init__(cause.message, details=cause.details, location=cause.location)
-        self.cause = cause
-        self.http_status = cause.http_status
-        self.bq_reason = cause.bq_reason
-        self.grpc_status_name = cause.grpc_status_name
+    cause: Any
+
+
+def _query_error(cause: DomainError) -> _QueryError:
+    """Return ``cause`` with its status and reason, which bqemulator keeps per class."""
+    per_class = {name: getattr(cause, name) for name in ("http_status", "bq_reason", "grpc_status_name")}
+    kind = type(f"Query{type(cause).__name__}", (_QueryError,), per_class)
+    error: _QueryError = kind(cause.message, details=cause.details, location=cause.location)
+    error.cause = cause
+    return error
 
 
 def apply() -> None:
     """Wrap the execution of a query for ``jobs.query``, and for ``jobs.insert`` undo that."""
-    jobs.execute_query_job = _raise
-    jobs._execute_query_or_failed_meta = _end_with_error
+    replace(jobs, "execute_query_job", _raise)
+    replace(jobs, "_execute_query_or_failed_meta", _end_with_error)
 
 
 @functools.wraps(_execute)
@@ -37,7 +43,7 @@ async def _raise(*args: Any, **kwargs: Any) -> Any:
     try:
         return await _execute(*args, **kwargs)
     except jobs._SQL_EXECUTION_DOMAIN_ERRORS as cause:
-        raise _QueryError(cause) from cause
+        raise _query_error(cause) from cause
 
 
 async def _end_with_error(*, project_id: str, job_id: str, config: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:

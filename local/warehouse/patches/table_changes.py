@@ -22,6 +22,8 @@ from bqemulator.storage.type_map import bq_schema_to_duckdb_columns
 from bqemulator.versioning.snapshots import SnapshotManager
 from sqlglot import exp
 
+from local.warehouse.patches.replace import replace
+
 _write_meta = DuckDBCatalogRepository.update_table
 _meta_of_request = tables._rest_to_table_meta
 _run_single_sql = executor._run_single_sql
@@ -29,11 +31,11 @@ _run_single_sql = executor._run_single_sql
 
 def apply() -> None:
     """Replace the snapshots' capture and lookup, the run of a statement, a table's new schema, the catalog's update."""
-    executor._run_single_sql = _run_statement
-    SnapshotManager.capture = _count_rows
-    SnapshotManager.resolve_time_travel = _refuse_time_travel
-    tables._rest_to_table_meta = _checked_meta_of_request
-    DuckDBCatalogRepository.update_table = _update_table
+    replace(executor, "_run_single_sql", _run_statement)
+    replace(SnapshotManager, "capture", _count_rows)
+    replace(SnapshotManager, "resolve_time_travel", _refuse_time_travel)
+    replace(tables, "_rest_to_table_meta", _checked_meta_of_request)
+    replace(DuckDBCatalogRepository, "update_table", _update_table)
 
 
 def _count_rows(self: Any, project_id: str, dataset_id: str, table_id: str, *, kind: str = "AUTO") -> None:

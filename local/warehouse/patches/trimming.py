@@ -6,21 +6,22 @@ DuckDB's TRIM, LTRIM and RTRIM without characters remove spaces; BigQuery's remo
 
 import sqlglot
 from bqemulator.sql import translator
+from bqemulator.sql.rewriter.string_helpers import rewrite_string_helpers as _rewrite_strings
 from sqlglot import exp
+
+from local.warehouse.patches.replace import replace
 
 WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 """Unicode's property White_Space."""
 
-_rewrite_strings = translator.rewrite_string_helpers
-
 
 def apply() -> None:
     """Replace the rewriting of string functions."""
-    translator.rewrite_string_helpers = _rewrite
+    replace(translator, "rewrite_string_helpers", _rewrite)
 
 
 def _rewrite(bq_sql: str) -> str:
-    return name_white_space(str(_rewrite_strings(bq_sql)))
+    return name_white_space(_rewrite_strings(bq_sql))
 
 
 def name_white_space(bq_sql: str) -> str:

@@ -230,3 +230,20 @@ def test_a_failed_step_cancels_the_others_and_waits_for_them() -> None:
         run_steps([Step("slow", slow), Step("fails", fail), never], seen.append)
     assert ended.is_set()
     assert "failed" in {progress.state for progress in seen if progress.name == "fails"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_component_runs_as_its_user_and_with_no_group_of_the_caller_s(tmp_path: Path) -> None:
+    thing = component(
+        tmp_path,
+        "",
+        argv=("sh", "-c", "id -un; id -Gn; sleep 60"),
+        cwd=Path("/"),
+        user="nobody",
+    )
+    process = spawn(thing)
+    try:
+        wait_for("nobody\nnogroup\n", thing.log)
+        assert psutil.Process(process.pid).username() == "nobody"
+    finally:
+        kill(process)

@@ -52,7 +52,7 @@ def dataset(client: bigquery.Client) -> str:
     created = bigquery.Dataset(f"{PROJECT}.temp_{uuid.uuid4().hex[:8]}")
     created.default_table_expiration_ms = 7 * 24 * 3600 * 1000
     client.create_dataset(created)
-    return created.dataset_id
+    return str(created.dataset_id)
 
 
 def write(warehouse: Warehouse, name: str, table: pa.Table) -> str:
@@ -229,7 +229,7 @@ def test_a_query_and_a_copy_job_id_are_accepted_once(
     job_id = f"query_{uuid.uuid4().hex}"
     client.query(insert, job_id=job_id, job_retry=None).result()
     with pytest.raises(Conflict):
-        client.query(insert, job_id=job_id, retry=None, job_retry=None)
+        client.query(insert, job_id=job_id, job_retry=None)
     copy_id = f"copy_{uuid.uuid4().hex}"
     client.copy_table(f"{dataset}.t", f"{dataset}.copy", job_id=copy_id).result()
     with pytest.raises(Conflict):

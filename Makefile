@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo up down seed test lint format lock clean
+.PHONY: help setup demo up down seed test lint format lock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,3 +50,6 @@ lock: setup ## write the lock files anew from pyproject.toml
 clean: ## remove the virtual environment and what the local stack wrote
 	-test -x $(BIN)/credix && $(BIN)/credix local down --remove-data
 	rm -rf $(VENV) .credix
+
+docs: setup ## write docs/configuration.md from the settings classes
+	$(BIN)/python -m services.ops.configuration > docs/configuration.md

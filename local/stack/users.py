@@ -1,6 +1,7 @@
 """Run a program as another user."""
 
 import pwd
+import shutil
 from collections.abc import Sequence
 
 from local.stack.options import PYTHON
@@ -10,7 +11,7 @@ import os, sys
 os.setgroups([])
 os.setgid(int(sys.argv[2]))
 os.setuid(int(sys.argv[1]))
-os.execvp(sys.argv[3], sys.argv[3:])
+os.execv(sys.argv[3], sys.argv[3:])  # nothing may be imported any more: the user may not be able to read it
 """
 
 
@@ -23,4 +24,5 @@ def as_user(argv: Sequence[str], user: str | None) -> list[str]:
     if user is None:
         return list(argv)
     account = pwd.getpwnam(user)
-    return [str(PYTHON), "-ISc", _BECOME, str(account.pw_uid), str(account.pw_gid), *argv]
+    program = shutil.which(argv[0]) or argv[0]
+    return [str(PYTHON), "-ISc", _BECOME, str(account.pw_uid), str(account.pw_gid), program, *argv[1:]]

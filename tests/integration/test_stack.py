@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -423,6 +424,14 @@ def test_two_ups_at_once_start_one_stack(tmp_path: Path) -> None:
         assert made[0].processes == made[1].processes
     finally:
         down(asked.home)
+
+
+def test_a_home_that_the_server_s_user_can_enter_holds_its_cluster() -> None:
+    with tempfile.TemporaryDirectory() as made:
+        home = Path(made)
+        home.chmod(0o755)
+        cluster = postgres.new_cluster(Home.at(home).postgres, postgres_programs.server_user())
+        assert cluster.folder == home / "postgres"
 
 
 def test_a_home_that_the_server_s_user_cannot_enter_gets_its_cluster_elsewhere(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from local.stack.component import Component
 from local.stack.emulators import find_java_emulators, firestore_emulator
 from local.stack.home import Home
 from local.stack.ports import HOST, choose_ports
+from local.stack.postgres_programs import find_binaries, server_user
 from local.stack.process import spawn, stop
 from local.stack.readiness import wait_until_ready
 
@@ -28,8 +29,8 @@ def process(component: Component) -> Iterator[None]:
 @contextmanager
 def throwaway_postgres(folder: Path) -> Iterator[str]:
     """A PostgreSQL server of its own; yields a superuser's connection string."""
-    user = postgres.server_user()
-    binaries = postgres.find_binaries(user)
+    user = server_user()
+    binaries = find_binaries(user)
     cluster = postgres.new_cluster(folder / "postgres", user)
     postgres.initialise(cluster, binaries)
     port = choose_ports(["postgres"])["postgres"]

@@ -12,8 +12,6 @@ from google.cloud.bigquery import SchemaField
 
 from tests.integration.warehouse_fixture import DBT_PROJECT, PROJECT, Datasets, Dbt, Warehouse, declared_schema
 
-pytest_plugins = ["tests.integration.warehouse_fixture"]
-
 Row = dict[str, Any]
 Batch = dict[str, str]
 

@@ -14,8 +14,6 @@ import pytest
 from tests.integration import gold_reference as reference
 from tests.integration.warehouse_fixture import PROJECT, Dbt, declared_schema
 
-pytest_plugins = ["tests.integration.warehouse_fixture"]
-
 Row = dict[str, Any]
 
 TODAY = dt.date(2026, 3, 1)

@@ -9,8 +9,6 @@ import pytest
 from services.core.tables import BRONZE_COLUMNS, load_tables
 from tests.integration.warehouse_fixture import REPOSITORY, Dbt
 
-pytest_plugins = ["tests.integration.warehouse_fixture"]
-
 Node = Mapping[str, Any]
 TABLES = load_tables(REPOSITORY / "config" / "tables.yaml").tables
 LAYERS = {

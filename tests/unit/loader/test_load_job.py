@@ -75,12 +75,12 @@ class Client:
     def get_job(self, job_id: str, location: str) -> Job:
         if job_id not in self.jobs or self.hidden > 0:
             self.hidden -= 1
-            raise NotFound(job_id)
+            raise NotFound(job_id)  # type: ignore[no-untyped-call]
         return self.jobs[job_id]
 
     def load_table_from_uri(self, uris: list[str], destination: str, job_id: str, job_config: Any) -> Job:
         if job_id in self.jobs:
-            raise Conflict(job_id)
+            raise Conflict(job_id)  # type: ignore[no-untyped-call]
         self.loads.append(job_id)
         self.jobs[job_id] = Job(job_id, **(self.outcomes.pop(0) if self.outcomes else {}))
         return self.jobs[job_id]

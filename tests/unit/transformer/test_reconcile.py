@@ -250,7 +250,7 @@ def test_two_at_once_do_the_work_once(world: World) -> None:
     world.dbt.during = lambda: time.sleep(0.3)
     results: list[Any] = []
     threads = [
-        threading.Thread(target=lambda n=n: results.append(world.transformer.reconcile_or_leave(f"t{n}")))  # type: ignore[misc]
+        threading.Thread(target=lambda n=n: results.append(world.transformer.reconcile_or_leave(f"t{n}")))
         for n in range(3)
     ]
     for thread in threads:

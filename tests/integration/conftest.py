@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.warehouse_fixture import dbt, warehouse_endpoint
 from tests.processes import throwaway_postgres
 
-pytest_plugins = ["tests.integration.warehouse_fixture"]
+__all__ = ["dbt", "postgres_dsn", "warehouse_endpoint"]
 
 
 @pytest.fixture(scope="session")

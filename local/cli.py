@@ -41,12 +41,11 @@ DEFAULT_HOME = StackOptions.model_fields["home"].default
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn what went wrong into one message and exit code 1."""
+    """Turn what a person can correct into one message and exit code 1; StackError is told by the command itself."""
     try:
         yield
-    except (StackError, NotSeededError, NotADirectoryError, psycopg.OperationalError, ValueError) as error:
-        _err.print(f"[bold red]error[/] {error}", highlight=False)
-        raise typer.Exit(1) from error
+    except (NotSeededError, NotADirectoryError, psycopg.OperationalError, ValueError) as error:
+        raise StackError(str(error)) from error
 
 
 def _report(progress: Progress) -> None:

@@ -16,12 +16,12 @@ from types import FrameType
 import structlog
 
 from services.core.errors import ConfigurationError
-from services.core.logs import configure_logging
 from services.core.naming import new_batch_id
-from services.core.settings import ExtractorSettings, read_settings
+from services.core.service import start
+from services.core.settings import ExtractorSettings
 from services.core.state.state import Run, open_state
 from services.core.storage import GcsObjectStore
-from services.core.tables import Mode, Table, load_tables
+from services.core.tables import Mode, Table
 from services.extractor.extraction import Extractor, Outcome
 
 log = structlog.get_logger()
@@ -68,11 +68,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     signal.signal(signal.SIGTERM, _stop)
     try:
-        settings = read_settings(ExtractorSettings)
-        configure_logging(settings, "extractor")
+        settings, declared = start(ExtractorSettings, "extractor")
         os.environ["PGPASSWORD"] = settings.postgres_password.get_secret_value()
         chosen = arguments.table or [name.strip() for name in settings.extract_tables.split(",") if name.strip()]
-        tables = load_tables(settings.tables_file).select(chosen)
+        tables = declared.select(chosen)
         mode = Mode(arguments.mode) if arguments.mode else None
         if mode is Mode.INCREMENTAL and (lacking := [t.name for t in tables if t.cursor is None]):
             raise ConfigurationError(f"mode incremental needs a cursor; none is declared for {', '.join(lacking)}")

@@ -11,20 +11,17 @@ import structlog
 from cloudevents.http import CloudEvent
 
 from services.core.events import BatchLoadedPublisher, parse_message, parse_object_finalized
-from services.core.logs import configure_logging
-from services.core.settings import LoaderSettings, read_settings
+from services.core.service import start
+from services.core.settings import LoaderSettings
 from services.core.state.state import open_state
 from services.core.storage import GcsObjectStore
-from services.core.tables import load_tables
 from services.core.warehouse import bigquery_client
 from services.loader.loading import Loader
 
 log = structlog.get_logger()
 
 # Read when the container starts, not with the first event: a wrong setting or table fails the revision at once.
-_SETTINGS = read_settings(LoaderSettings)
-_TABLES = load_tables(_SETTINGS.tables_file)
-configure_logging(_SETTINGS, "loader")
+_SETTINGS, _TABLES = start(LoaderSettings, "loader")
 
 
 @lru_cache(maxsize=1)

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from services.core.errors import ConfigurationError
+from services.core.errors import ConfigurationError, PipelineError
 from services.core.settings import OpsSettings, read_settings
 from services.core.state.state import open_state
 from services.core.storage import GcsObjectStore
@@ -71,6 +72,7 @@ def main() -> None:
         app.add_typer(local, name="local")
     try:
         app()
-    except ConfigurationError as error:
-        Console(stderr=True).print(f"[bold red]error[/] {error}", highlight=False)
-        sys.exit(2)
+    except PipelineError as error:
+        message = Text.assemble(("error ", "bold red"), str(error))
+        Console(stderr=True, soft_wrap=True).print(message)
+        sys.exit(2 if isinstance(error, ConfigurationError) else 1)

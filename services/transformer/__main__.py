@@ -12,9 +12,8 @@ import sys
 import structlog
 
 from services.core.errors import ConfigurationError, PipelineError
-from services.core.logs import configure_logging
-from services.core.settings import TransformerSettings, read_settings
-from services.core.tables import load_tables
+from services.core.service import start
+from services.core.settings import TransformerSettings
 from services.transformer.wiring import open_transformer
 
 log = structlog.get_logger()
@@ -23,9 +22,7 @@ log = structlog.get_logger()
 def main() -> int:
     """Reconcile once; returns the exit code."""
     try:
-        settings = read_settings(TransformerSettings)
-        configure_logging(settings, "transformer")
-        transformer = open_transformer(settings, load_tables(settings.tables_file))
+        transformer = open_transformer(*start(TransformerSettings, "transformer"))
         reports = transformer.reconcile_or_leave(f"{socket.gethostname()}-{os.getpid()}")
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")

@@ -13,18 +13,15 @@ import structlog
 from cloudevents.http import CloudEvent
 
 from services.core.events import parse_message
-from services.core.logs import configure_logging
-from services.core.settings import TransformerSettings, read_settings
-from services.core.tables import load_tables
+from services.core.service import start
+from services.core.settings import TransformerSettings
 from services.transformer.reconcile import Transformer
 from services.transformer.wiring import open_transformer
 
 log = structlog.get_logger()
 
 # Read when the container starts, not with the first event: a wrong setting or table fails the revision at once.
-_SETTINGS = read_settings(TransformerSettings)
-_TABLES = load_tables(_SETTINGS.tables_file)
-configure_logging(_SETTINGS, "transformer")
+_SETTINGS, _TABLES = start(TransformerSettings, "transformer")
 
 
 @lru_cache(maxsize=1)

@@ -33,7 +33,8 @@ def configure_logging(settings: CoreSettings, service: str) -> None:
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        # One logger, whatever a module is called: functions-framework loads main.py under another name.
+        logger_factory=lambda *_: logging.getLogger("services"),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

@@ -7,17 +7,15 @@ went on); 2 settings, tables.yaml or the command line are wrong and nothing was 
 import argparse
 import json
 import os
-import signal
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
-from types import FrameType
 
 import structlog
 
 from services.core.errors import ConfigurationError
 from services.core.naming import new_batch_id
-from services.core.service import start
+from services.core.service import end_on_sigterm, start
 from services.core.settings import ExtractorSettings
 from services.core.state.state import Run, open_state
 from services.core.storage import GcsObjectStore
@@ -25,11 +23,6 @@ from services.core.tables import Mode, Table
 from services.extractor.extraction import Extractor, Outcome
 
 log = structlog.get_logger()
-
-
-def _stop(number: int, _: FrameType | None) -> None:
-    """SIGTERM: Cloud Run gives ten seconds; leave as an exception, so that what was begun is cleared away."""
-    raise SystemExit(128 + number)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -66,7 +59,7 @@ def run(settings: ExtractorSettings, tables: list[Table], mode: Mode | None) -> 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = _arguments(argv)
-    signal.signal(signal.SIGTERM, _stop)
+    end_on_sigterm()
     try:
         settings, declared = start(ExtractorSettings, "extractor")
         os.environ["PGPASSWORD"] = settings.postgres_password.get_secret_value()

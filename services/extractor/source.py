@@ -74,6 +74,7 @@ def conninfo(settings: SourceSettings) -> str:
         sslmode=settings.postgres_sslmode,
         connect_timeout=10,
         application_name="credix-extractor",
+        client_encoding="utf8",  # a SQL_ASCII database would give names and texts as bytes
         options="-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 -c extra_float_digits=1",
     )
 

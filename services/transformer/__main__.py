@@ -12,7 +12,7 @@ import sys
 import structlog
 
 from services.core.errors import ConfigurationError, PipelineError
-from services.core.service import start
+from services.core.service import end_on_sigterm, start
 from services.core.settings import TransformerSettings
 from services.transformer.wiring import open_transformer
 
@@ -21,6 +21,7 @@ log = structlog.get_logger()
 
 def main() -> int:
     """Reconcile once; returns the exit code."""
+    end_on_sigterm()
     try:
         transformer = open_transformer(*start(TransformerSettings, "transformer"))
         reports = transformer.reconcile_or_leave(f"{socket.gethostname()}-{os.getpid()}")

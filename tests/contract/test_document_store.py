@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.pool import Pool
 
@@ -225,6 +226,21 @@ def racers() -> Iterator[Pool]:
     # spawn: gRPC and SQLite connections do not survive a fork.
     with multiprocessing.get_context("spawn").Pool(RACERS) as pool:
         yield pool
+
+
+def _open_at(arguments: tuple[Place, float]) -> str:
+    place, moment = arguments
+    time.sleep(max(0.0, moment - time.time()))
+    store = open_store(place)
+    store.close()
+    return "opened"
+
+
+def test_a_new_store_is_opened_by_many_at_once(place: Place, racers: Pool) -> None:
+    for round_ in range(20):
+        fresh = replace(place, address=f"{place.address}{round_}") if place.kind == "sqlite" else place
+        moment = time.time() + 0.05
+        assert racers.map(_open_at, [(fresh, moment)] * RACERS) == ["opened"] * RACERS
 
 
 def test_create_has_exactly_one_winner(place: Place, racers: Pool) -> None:

@@ -4,14 +4,17 @@ Every test starts from where the one before left the stack, and leaves it at res
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from google.cloud.pubsub_v1 import PublisherClient
@@ -23,7 +26,7 @@ from local.sample.spec import SampleSpec
 from local.source import connect
 from local.stack.emulators import emulators_available
 from local.stack.options import REPOSITORY, StackOptions
-from local.stack.stack import kill_component, running, start_component
+from local.stack.stack import running
 from services.core.batch import BatchState
 from services.core.naming import load_job_id, manifest_object, mirrored, part_object
 
@@ -40,8 +43,11 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         opened = Client.of(stack)
         with connect(stack.postgres) as connection:
             seed(connection, SPEC)
-        run_cycle(opened, WAIT)
-        yield opened
+        try:
+            run_cycle(opened, WAIT)
+            yield opened
+        finally:
+            shutil.copytree(home / "logs", home.with_name(f"{home.name}-logs"))  # outlive the stack, for who asks why
 
 
 @pytest.fixture
@@ -73,6 +79,23 @@ def cycle(client: Client, *tables: str) -> dict[str, Any]:
     report = extract(client, [part for name in tables for part in ("--table", name)])
     settle(client, batch_ids(report), WAIT)
     return report
+
+
+@contextmanager
+def paused(client: Client, name: str) -> Iterator[None]:
+    """Stop a component's processes in their tracks for a block.
+
+    Not killed: Google's emulator 0.8.20 no longer delivers a message whose push was refused about three times.
+    """
+    process = psutil.Process(client.stack.processes[name].pid)
+    family = [process, *process.children(recursive=True)]
+    for each in family:
+        each.suspend()
+    try:
+        yield
+    finally:
+        for each in family:
+            each.resume()
 
 
 def test_the_first_run_brings_everything(client: Client) -> None:
@@ -205,13 +228,12 @@ def test_a_damaged_part_fails_its_batch_and_is_read_again(client: Client) -> Non
     """To failed/ with the reason; the window is read again and the other table goes on (invariants 1, 6, 8)."""
     with connect(client.stack.postgres) as connection:
         changes(connection, SPEC)
-    kill_component(client.stack, "loader")
-    report = extract(client)
-    by_table = {entry["table"]: entry["batch_id"] for entry in report["tables"]}
     settings = client.settings
-    part = part_object(settings.landing_prefix, "installments", by_table["installments"], 0)
-    client.objects.replace(settings.landing_bucket, part, b"PAR1 this is no Parquet PAR1", "application/octet-stream")
-    start_component(client.stack, "loader")
+    with paused(client, "loader"):
+        report = extract(client)
+        by_table = {entry["table"]: entry["batch_id"] for entry in report["tables"]}
+        part = part_object(settings.landing_prefix, "installments", by_table["installments"], 0)
+        client.objects.replace(settings.landing_bucket, part, b"PAR1 this is no Parquet PAR1", "text/plain")
     settle(client, [by_table["cnpj_ws"]], WAIT)
     failed = client.state.batch(by_table["installments"])
     deadline = time.monotonic() + WAIT.total_seconds()

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
+
 from services.core.state.store import Data, Document, DocumentChanged, DocumentExists
 
 _SCHEMA = """
@@ -23,6 +25,17 @@ INSERT INTO versions SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM versions);
 """
 
 
+@retry(
+    retry=retry_if_exception_type(sqlite3.OperationalError),
+    wait=wait_random(0.005, 0.05),
+    stop=stop_after_delay(30),
+    reraise=True,
+)
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch a new file to WAL; SQLite answers "locked" at once, without waiting, when two processes do so together."""
+    connection.execute("PRAGMA journal_mode=WAL")
+
+
 class SqliteStore:
     """Documents as JSON in one table.
 
@@ -36,8 +49,8 @@ class SqliteStore:
         # One connection for all threads: every step is short, and a thread that ends leaves nothing behind.
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(path, timeout=wait_seconds, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
+        _use_wal(self._connection)
         with self._write() as connection:
             for statement in _SCHEMA.strip().split(";\n"):
                 connection.execute(statement)

@@ -7,6 +7,7 @@ to itself. Both would make a killed component impossible to start again.
 
 import random
 import socket
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,10 @@ _LINUX_OUTGOING_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST = 12000
 _OUTGOING_DEFAULT = 32768
 """Linux's default; macOS starts at 49152."""
+
+_PREFERRED_TRIES = 20
+_PREFERRED_PAUSE = 0.1
+"""Seconds between two tries for a port that was used before."""
 
 
 def choose_ports(
@@ -44,18 +49,27 @@ def choose_ports(
 
 
 def _bind_one(held: ExitStack, preferred: int | None, taken: set[int]) -> int:
-    candidates = [*random.sample(range(_LOWEST, _first_outgoing_port()), k=200), 0]
-    for candidate in [preferred, *candidates] if preferred else candidates:
-        if candidate in taken:
-            continue
-        probe = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, candidate))
-        except OSError:
-            continue
-        return int(probe.getsockname()[1])
+    if preferred and preferred not in taken:
+        # A process that was killed a moment ago may still be letting go of it.
+        for _ in range(_PREFERRED_TRIES):
+            if _bound(held, preferred) is not None:
+                return preferred
+            time.sleep(_PREFERRED_PAUSE)
+    for candidate in [*random.sample(range(_LOWEST, _first_outgoing_port()), k=200), 0]:
+        if candidate not in taken and (port := _bound(held, candidate)) is not None:
+            return port
     raise OSError(f"no free port on {HOST}")
+
+
+def _bound(held: ExitStack, candidate: int) -> int | None:
+    """Bind a socket to the port (0: to any) and keep it; None when the port is in use."""
+    probe = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind((HOST, candidate))
+    except OSError:
+        return None
+    return int(probe.getsockname()[1])
 
 
 def _first_outgoing_port() -> int:

@@ -50,7 +50,7 @@ def problems(text: str, image: Image) -> list[str]:
     packages, code, final = stages(text)
     if [stage[0][1].split(" AS ")[0] for stage in (packages, code, final)] != [BASE] * 3:
         found.append(f"another base than {BASE}")
-    if re.search(r"://|--mount|index-url|find-links|ADD |:latest", text):
+    if re.search(r"://|--mount|--(?:extra-)?index|--find|ADD |:latest", text):
         found.append("an address, a mount or an ADD")
 
     lock, install = packages[1:3]

@@ -56,6 +56,9 @@ class ManifestColumn(BaseModel):
 
     name: str
     type: ColumnType
+    required: bool = False
+    source_type: str | None = Field(default=None, description="PostgreSQL's type; None when the source has it no more.")
+    unrepresentable: int = Field(default=0, description="Values that the type could not hold, by the column's policy.")
 
 
 class Manifest(BaseModel):
@@ -74,7 +77,36 @@ class Manifest(BaseModel):
     rows: int
     columns: list[ManifestColumn]
     schema_fingerprint: str
+    drift: list[str] = Field(default_factory=list, description="How the source differed from the declared columns.")
     parts: list[Part]
+
+    @classmethod
+    def of(cls, table: Table, batch: "Batch", columns: list[ManifestColumn], parts: list[Part]) -> "Manifest":
+        """The manifest of a batch whose parts have all landed."""
+        return cls(
+            batch_id=batch.id,
+            run_id=batch.run_id,
+            table=batch.table,
+            source=table.source,
+            mode=batch.mode,
+            window=batch.window,
+            extracted_at=batch.extracted_at,
+            rows=sum(part.rows for part in parts),
+            columns=columns,
+            schema_fingerprint=schema_fingerprint(columns),
+            drift=batch.drift,
+            parts=parts,
+        )
+
+    def added_columns(self, table: Table) -> list[ManifestColumn]:
+        """The columns beyond the declared ones."""
+        declared = {column.name for column in table.landed_columns}
+        return [column for column in self.columns if column.name not in declared]
+
+    @property
+    def unrepresentable(self) -> dict[str, int]:
+        """Per column, the values that its type could not hold; only columns that have such."""
+        return {column.name: column.unrepresentable for column in self.columns if column.unrepresentable}
 
 
 class BatchError(BaseModel):
@@ -108,6 +140,13 @@ class Batch(BaseModel):
     loaded_at: AwareDatetime | None = None
     merged_at: AwareDatetime | None = None
     failed_at: AwareDatetime | None = None
+    added_columns: list[ManifestColumn] = Field(
+        default_factory=list, description="Columns beyond the declared ones, brought by schema_drift: evolve."
+    )
+    unrepresentable: dict[str, int] = Field(
+        default_factory=dict, description="Per column, the values that its type could not hold, by the column's policy."
+    )
+    drift: list[str] = Field(default_factory=list, description="How the source differed from the declared columns.")
     load_seconds: float | None = Field(default=None, description="From the load's start to its end.")
     error: BatchError | None = None
 
@@ -124,7 +163,7 @@ class Batch(BaseModel):
         return self.model_copy(update={"state": to, **stamp, **closed, **changes})
 
     @classmethod
-    def from_manifest(cls, manifest: Manifest) -> "Batch":
+    def from_manifest(cls, manifest: Manifest, table: Table) -> "Batch":
         """A batch that the state does not know, as its manifest tells it."""
         return cls(
             id=manifest.batch_id,
@@ -134,10 +173,13 @@ class Batch(BaseModel):
             window=manifest.window,
             extracted_at=manifest.extracted_at,
             started_at=manifest.extracted_at,
+            added_columns=manifest.added_columns(table),
+            unrepresentable=manifest.unrepresentable,
+            drift=manifest.drift,
         )
 
 
-def schema_fingerprint(table: Table) -> str:
-    """Sixteen hexadecimal digits that change when the declared columns or their types do."""
-    text = json.dumps([[column.name, column.type, column.required] for column in table.columns])
+def schema_fingerprint(columns: list[ManifestColumn]) -> str:
+    """Sixteen hexadecimal digits that change when the columns or their types do, here or in the source."""
+    text = json.dumps([[column.name, column.type, column.required, column.source_type] for column in columns])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -13,7 +13,7 @@ from datetime import datetime
 BATCH_ID = r"\d{8}T\d{12}Z-[0-9a-f]{8}"
 _OBJECT = re.compile(
     rf"^ingestion_dt=(?P<day>\d{{4}}-\d{{2}}-\d{{2}})/(?P<table>[a-z_][a-z0-9_]*?)_(?P<batch_id>{BATCH_ID})"
-    r"\.(?:(?P<manifest>manifest\.json)|part-(?P<part>\d{5})\.parquet)$"
+    r"\.(?:(?P<manifest>manifest\.json)|part-(?P<part>\d{5})(?:-\d+)?(?:-try\d+)?\.parquet)$"
 )
 
 
@@ -41,9 +41,19 @@ def _folder(prefix: str, batch_id: str) -> str:
     return f"{prefix}/ingestion_dt={batch_id[:4]}-{batch_id[4:6]}-{batch_id[6:8]}"
 
 
-def part_object(prefix: str, table: str, batch_id: str, part: int) -> str:
-    """Object name of a Parquet part (from 0) of a batch."""
-    return f"{_folder(prefix, batch_id)}/{table}_{batch_id}.part-{part:05}.parquet"
+def part_object(prefix: str, table: str, batch_id: str, part: int, piece: int = 0, attempt: int = 1) -> str:
+    """Object name of a Parquet part of a batch.
+
+    Args:
+        prefix: landing prefix.
+        table: table.
+        batch_id: batch.
+        part: number of the part, from 0.
+        piece: number of the piece, from 0, of a part that is too large for one object.
+        attempt: which attempt at reading it this is, from 1; another attempt never writes over what one before wrote.
+    """
+    name = f"{part:05}{f'-{piece}' if piece else ''}{f'-try{attempt}' if attempt > 1 else ''}"
+    return f"{_folder(prefix, batch_id)}/{table}_{batch_id}.part-{name}.parquet"
 
 
 def manifest_object(prefix: str, table: str, batch_id: str) -> str:

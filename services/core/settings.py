@@ -7,7 +7,7 @@ read the emulators' variables themselves (``STORAGE_EMULATOR_HOST``, ``PUBSUB_EM
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AliasChoices, Field, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -67,10 +67,27 @@ class ExtractorSettings(CoreSettings, SourceSettings):
     """Settings of the extractor."""
 
     extract_tables: str = Field(default="", description="Comma separated table names; empty for all declared tables.")
-    extract_part_rows: PositiveInt = Field(default=500_000, description="Most rows in a Parquet part.")
+    extract_part_rows: PositiveInt = Field(default=1_000_000, description="Most rows in a Parquet part.")
     extract_safety_lag: timedelta = Field(
         default=timedelta(minutes=15),
         description="How far a window stays behind now when open transactions cannot be seen (ISO 8601, or seconds).",
+    )
+    extract_readers: Annotated[int, Field(ge=1, le=32)] = Field(
+        default=2, description="Connections that read a large table side by side."
+    )
+    extract_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=8, description="Most attempts at a read that breaks off; the pauses grow to half a minute."
+    )
+    extract_mask_secret: SecretStr = Field(
+        default=SecretStr(""), description="Key of `mask: hash`; another key gives other hashes."
+    )
+    cloud_run_execution: str = Field(default="", description="Set by Cloud Run: the execution's name.")
+    cloud_run_task_index: Annotated[int, Field(ge=0)] = Field(default=0, description="Set by Cloud Run: this task.")
+    cloud_run_task_count: PositiveInt = Field(
+        default=1, description="Set by Cloud Run: tasks that share the tables, and the pages of large ones."
+    )
+    cloud_run_task_attempt: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Set by Cloud Run: which try of this task it is, from 0."
     )
     extract_lease: timedelta = Field(
         default=timedelta(seconds=60), description="How long a dead extractor holds its table (ISO 8601, or seconds)."

@@ -1,5 +1,6 @@
 """Objects in buckets: create once, read, list, and a move that loses nothing (Google's client, real or emulator)."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +10,9 @@ from google.cloud.storage import Blob, Client
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from services.core.errors import DataError, TransientError
+
+_UPLOAD_BYTES = 8 * 1024 * 1024
+"""What the client copies of an object at a time while it sends it."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class ObjectStore(Protocol):
     """What the pipeline needs of a bucket service."""
 
     def create(
-        self, bucket: str, name: str, data: bytes, content_type: str, metadata: Mapping[str, str] | None = None
+        self, bucket: str, name: str, data: io.BytesIO, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> StoredObject:
         """Write an object that is not there yet; the same content again is no error, other content is a DataError."""
 
@@ -60,17 +64,19 @@ class GcsObjectStore:
         self._client = Client(project=project)
 
     def create(
-        self, bucket: str, name: str, data: bytes, content_type: str, metadata: Mapping[str, str] | None = None
+        self, bucket: str, name: str, data: io.BytesIO, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> StoredObject:
         """Write an object that is not there yet; the same content again is no error, other content is a DataError."""
-        blob = self._client.bucket(bucket).blob(name)
+        blob = self._client.bucket(bucket).blob(name, chunk_size=_UPLOAD_BYTES)
         blob.metadata = dict(metadata or {})
         try:
-            blob.upload_from_string(data, content_type=content_type, if_generation_match=0, checksum="crc32c")
+            blob.upload_from_file(
+                data, rewind=True, content_type=content_type, if_generation_match=0, checksum="crc32c"
+            )
         except PreconditionFailed:
             # Either a retry whose first answer was lost, or somebody else's object.
             found = self._client.bucket(bucket).get_blob(name)
-            if found is None or found.download_as_bytes() != data:
+            if found is None or found.download_as_bytes() != data.getvalue():
                 raise DataError(
                     "object_exists", f"gs://{bucket}/{name} exists with other content", object_name=name
                 ) from None

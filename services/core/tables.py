@@ -43,13 +43,82 @@ class Declaration(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Unrepresentable(StrEnum):
+    """What happens to a value that the declared BigQuery type cannot hold."""
+
+    EXACT = "exact"
+    """There must be none: refused before reading unless the type holds every value that the source's type has."""
+    STRING = "string"
+    """Null in the column, PostgreSQL's text of the value in ``<column>_text``; counted."""
+    NULL_AND_COUNT = "null_and_count"
+    """Null in the column; counted."""
+    FAIL = "fail"
+    """The batch fails and names the column."""
+
+
+class Mask(StrEnum):
+    """How personal data is made unreadable inside PostgreSQL; the masked column is a STRING, a null stays null."""
+
+    HASH = "hash"
+    """HMAC-SHA-256 with the secret EXTRACT_MASK_SECRET, in hexadecimal digits: equal values stay equal."""
+    REDACT = "redact"
+    """Three asterisks."""
+    PARTIAL = "partial"
+    """Asterisks but for the last ``mask_keep`` characters; a text that is not longer than those is all asterisks."""
+
+
+class SchemaDrift(StrEnum):
+    """What happens when the source's columns are no longer the declared ones."""
+
+    IGNORE = "ignore"
+    """Columns that are not declared are not read; a declared one that is gone fails before reading."""
+    EVOLVE = "evolve"
+    """Columns that are not declared are brought, nullable; a declared one that is gone and not required is null."""
+    FREEZE = "freeze"
+    """Any difference fails before reading."""
+
+
 class Column(Declaration):
     """One column of a table."""
 
-    name: Annotated[str, Field(min_length=1, max_length=300)] = Field(description="Name in the source and in BigQuery.")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=300)] = Field(
+        description="Name in BigQuery."
+    )
     type: ColumnType = Field(description="BigQuery type.")
+    source_column: str | None = Field(default=None, min_length=1, description="Name in the source, where it differs.")
+    source_type: str | None = Field(
+        default=None,
+        description="PostgreSQL's type as format_type() writes it (numeric(18,2)); another one is schema drift.",
+    )
     required: bool = Field(default=False, description="A null fails the batch.")
+    on_unrepresentable: Unrepresentable = Field(
+        default=Unrepresentable.FAIL, description="What happens to a value that the BigQuery type cannot hold."
+    )
+    mask: Mask | None = Field(default=None, description="How PostgreSQL makes the value unreadable before it leaves.")
+    mask_keep: Annotated[int, Field(ge=0, le=100)] = Field(default=4, description="Characters that partial leaves.")
     description: str = Field(default="", description="What it means, for people.")
+
+    @property
+    def name_in_source(self) -> str:
+        """The column's name in PostgreSQL."""
+        return self.source_column or self.name
+
+    @property
+    def text_name(self) -> str | None:
+        """The column that holds the text of what this one cannot hold, under the policy ``string``."""
+        typed = self.type is not ColumnType.STRING
+        return f"{self.name}_text" if typed and self.on_unrepresentable is Unrepresentable.STRING else None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Column":
+        if self.mask is not None and self.type is not ColumnType.STRING:
+            raise ValueError(f"a masked column is a STRING, declared {self.type}")
+        nulls = (Unrepresentable.NULL_AND_COUNT, Unrepresentable.STRING)
+        if self.required and self.type is not ColumnType.STRING and self.on_unrepresentable in nulls:
+            raise ValueError(
+                f"'required: true' and on_unrepresentable: {self.on_unrepresentable} contradict each other"
+            )
+        return self
 
 
 class Cursor(Declaration):
@@ -90,9 +159,26 @@ class Table(Declaration):
     name: Annotated[Identifier, Field(max_length=40)] = Field(description="Pipeline name: objects, temp tables, state.")
     description: str = Field(default="", description="What a row is, for people.")
     source: str = Field(pattern=r"^[^.]+\.[^.]+$", description="Source relation, schema.name, unquoted.")
-    key: list[str] = Field(min_length=1, description="Columns that identify a row.")
+    key: list[str] = Field(
+        default_factory=list,
+        description="Columns that identify a row; none for a table without a key, which a snapshot replaces whole.",
+    )
     mode: Mode = Field(default=Mode.INCREMENTAL, description="incremental reads windows, snapshot the whole table.")
     cursor: Cursor | None = Field(default=None, description="Change cursor; needed by incremental.")
+    deletes: Literal["keep", "soft"] = Field(
+        default="keep",
+        description="What a snapshot does with rows that are gone from the source: keep them, or set _deleted_at.",
+    )
+    deleted_at: str | None = Field(
+        default=None, description="Column that the source sets when it deletes a row; becomes _deleted_at."
+    )
+    schema_drift: SchemaDrift = Field(
+        default=SchemaDrift.IGNORE, description="What happens when the source's columns are not the declared ones."
+    )
+    exclude: list[str] = Field(
+        default_factory=list,
+        description="Source columns that are never read and are no drift; * and ? stand for characters.",
+    )
     bronze_model: Identifier = Field(description="dbt model that merges the table.")
     columns: list[Column] = Field(min_length=1, description="Columns, in order.")
 
@@ -110,9 +196,30 @@ class Table(Declaration):
             raise ValueError(f"BigQuery reserves the prefixes _TABLE_, _FILE_, _PARTITION: {', '.join(reserved)}")
         if taken := [name for name in lower if name in BRONZE_COLUMNS]:
             raise ValueError(f"bronze adds these columns itself: {', '.join(taken)}")
+        if clashing := [c.text_name for c in self.columns if c.text_name and c.text_name.lower() in lower]:
+            raise ValueError(f"on_unrepresentable: string adds these columns itself: {', '.join(clashing)}")
+        if unreadable := [c.name for c in self.columns if c.name in self.key and c.mask not in (None, Mask.HASH)]:
+            raise ValueError(f"a key can only be masked by hash: {', '.join(unreadable)}")
         if self.mode is Mode.INCREMENTAL and self.cursor is None:
             raise ValueError("mode incremental needs a cursor")
+        if self.mode is Mode.INCREMENTAL and not self.key:
+            raise ValueError("mode incremental needs a key; a table without one is read by snapshots")
+        if self.deletes == "soft" and not self.key:
+            raise ValueError("deletes: soft needs a key; without one a snapshot replaces the table anyway")
+        if self.deleted_at is not None:
+            column = next((c for c in self.columns if c.name == self.deleted_at), None)
+            if column is None or column.type not in (ColumnType.TIMESTAMP, ColumnType.DATETIME, ColumnType.DATE):
+                raise ValueError("deleted_at is one of the columns, a TIMESTAMP, DATETIME or DATE")
         return self
+
+    @property
+    def landed_columns(self) -> list[Column]:
+        """The columns of the table's Parquet parts and temp tables, in order: declared, then added ones.
+
+        ``EXTRACTED_AT`` is not among them.
+        """
+        texts = [Column(name=c.text_name, type=ColumnType.STRING) for c in self.columns if c.text_name]
+        return [*self.columns, *texts]
 
     @property
     def schema_name(self) -> str:
@@ -125,7 +232,14 @@ class Table(Declaration):
         return self.source.split(".")[1]
 
 
-BRONZE_COLUMNS = ("_loaded_at", "_source_table", "_batch_id", "_extracted_at")
+EXTRACTED_AT = Column(
+    name="_extracted_at",
+    type=ColumnType.TIMESTAMP,
+    description="Source's clock when the row was read: of two versions of a row, the later one is newer.",
+)
+"""Column that every Parquet part ends with."""
+
+BRONZE_COLUMNS = ("_loaded_at", "_source_table", "_batch_id", "_extracted_at", "_deleted_at")
 """Columns that bronze adds to the declared ones."""
 
 

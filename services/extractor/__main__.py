@@ -1,4 +1,4 @@
-"""Starts the extractor: ``python -m services.extractor [--table NAME]… [--mode incremental|snapshot]``.
+"""Starts the extractor: ``python -m services.extractor [--table NAME]… [--mode incremental|snapshot] [--dry-run]``.
 
 Exit codes: 0 every table landed, had no changes, or is being extracted by another run; 1 a table failed (the others
 went on); 2 settings, tables.yaml or the command line are wrong and nothing was started.
@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import sys
+import threading
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -17,10 +18,16 @@ from services.core.errors import ConfigurationError
 from services.core.naming import new_batch_id
 from services.core.service import end_on_sigterm, start
 from services.core.settings import ExtractorSettings
-from services.core.state.state import Run, open_state
-from services.core.storage import GcsObjectStore
-from services.core.tables import Mode, Table
+from services.core.state.lease import holding
+from services.core.state.state import PipelineState, Run, open_state
+from services.core.tables import Mask, Mode, Table
+from services.extractor.dry_run import dry_run, show
 from services.extractor.extraction import Extractor, Outcome
+from services.extractor.masking import mask_settings
+from services.extractor.progress import open_progress
+from services.extractor.reader import Engine
+from services.extractor.source import conninfo, environment
+from services.extractor.tasks import Task
 
 log = structlog.get_logger()
 
@@ -29,17 +36,33 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m services.extractor", description=__doc__.split("\n")[0])
     parser.add_argument("--table", action="append", default=[], metavar="NAME", help="only this table; repeatable")
     parser.add_argument("--mode", choices=[mode.value for mode in Mode], help="instead of the mode in tables.yaml")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show the window, the rows expected and the statement; read nothing",
+    )
     return parser.parse_args(argv)
 
 
-def run(settings: ExtractorSettings, tables: list[Table], mode: Mode | None) -> list[Outcome]:
-    """Extract the tables one after the other and note the run in the history."""
+def run(settings: ExtractorSettings, state: PipelineState, tables: list[Table], mode: Mode | None) -> list[Outcome]:
+    """Extract this task's tables one after the other, help the other tasks, and note the run in the history."""
+    from services.core.storage import GcsObjectStore  # its imports take as long as all others together
+
     started = datetime.now(UTC)
     run_id = new_batch_id(started)
-    structlog.contextvars.bind_contextvars(run_id=run_id)
-    state = open_state(settings)
-    extractor = Extractor(settings, state, GcsObjectStore(settings.gcp_project), run_id)
-    outcomes = [extractor.extract(table, mode or table.mode) for table in tables]
+    task = Task.of(settings, run_id)
+    structlog.contextvars.bind_contextvars(run_id=run_id, task=task.index)
+    objects = GcsObjectStore(settings.gcp_project)
+    engine = Engine(conninfo(settings))
+    threading.Thread(target=engine.start, name="engine", daemon=True).start()  # beside the first questions
+    with (
+        open_progress() as progress,
+        holding(state.store, task.lease, run_id, settings.extract_lease, settings.extract_lease) as task_lease,
+    ):
+        extractor = Extractor(settings, state, objects, run_id, task, task_lease, progress, engine)
+        outcomes = [extractor.extract(table, mode or table.mode) for table in task.own(tables)]
+        if task.count > 1:
+            extractor.help(tables)
     failed = any(outcome.outcome == "failed" for outcome in outcomes)
     state.add_run(
         Run(
@@ -48,12 +71,25 @@ def run(settings: ExtractorSettings, tables: list[Table], mode: Mode | None) -> 
             started_at=started,
             finished_at=datetime.now(UTC),
             outcome="failed" if failed else "succeeded",
-            details={"tables": [asdict(outcome) for outcome in outcomes]},
+            details={"tables": [asdict(outcome) for outcome in outcomes], "task": asdict(task)},
         )
     )
     print(json.dumps({"run_id": run_id, "tables": [asdict(outcome) for outcome in outcomes]}))  # noqa: T201
-    state.store.close()
     return outcomes
+
+
+def _source_environment(settings: ExtractorSettings, tables: list[Table]) -> dict[str, str]:
+    """What libpq needs in the environment.
+
+    Raises:
+        ConfigurationError: a column is masked by hash, and there is no secret to do it with.
+    """
+    hashed = [f"{table.name}.{c.name}" for table in tables for c in table.columns if c.mask is Mask.HASH]
+    if not hashed:
+        return environment(settings)
+    if not settings.extract_mask_secret.get_secret_value():
+        raise ConfigurationError(f"EXTRACT_MASK_SECRET is not set, and masks these columns: {', '.join(hashed)}")
+    return environment(settings, mask_settings(settings.extract_mask_secret))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,16 +98,24 @@ def main(argv: list[str] | None = None) -> int:
     end_on_sigterm()
     try:
         settings, declared = start(ExtractorSettings, "extractor")
-        os.environ["PGPASSWORD"] = settings.postgres_password.get_secret_value()
         chosen = arguments.table or [name.strip() for name in settings.extract_tables.split(",") if name.strip()]
         tables = declared.select(chosen)
+        os.environ.update(_source_environment(settings, tables))
         mode = Mode(arguments.mode) if arguments.mode else None
         if mode is Mode.INCREMENTAL and (lacking := [t.name for t in tables if t.cursor is None]):
             raise ConfigurationError(f"mode incremental needs a cursor; none is declared for {', '.join(lacking)}")
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    return 1 if any(outcome.outcome == "failed" for outcome in run(settings, tables, mode)) else 0
+    state = open_state(settings)
+    try:
+        if arguments.dry_run:
+            looks = [dry_run(settings, state, table, mode or table.mode) for table in tables]
+            show(looks)
+            return 1 if any(look.error for look in looks) else 0
+        return 1 if any(outcome.outcome == "failed" for outcome in run(settings, state, tables, mode)) else 0
+    finally:
+        state.store.close()
 
 
 if __name__ == "__main__":

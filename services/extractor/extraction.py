@@ -1,28 +1,37 @@
-"""One table's extraction: lease, leftovers of a crash, window, read, land, note."""
+"""One table's extraction: lease, leftovers of a crash, plan, read, land, note."""
 
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import structlog
 
-from services.core.batch import Batch, BatchError, BatchState
-from services.core.errors import DataError, LeaseBusy, PipelineError
+from services.core.batch import Batch, BatchError, BatchState, Manifest, Part
+from services.core.errors import DataError, LeaseBusy, PipelineError, TransientError
 from services.core.naming import batch_objects_prefix, manifest_object, new_batch_id
 from services.core.rejection import reject
 from services.core.settings import ExtractorSettings
-from services.core.state.lease import Lease, holding
+from services.core.state.lease import Lease, holding, look
 from services.core.state.state import PipelineState
+from services.core.state.store import DocumentChanged
 from services.core.storage import ObjectStore
 from services.core.tables import Mode, Table
-from services.core.window import Window
-from services.extractor.landing import upload_parts, write_manifest
-from services.extractor.parts import parquet_parts
-from services.extractor.planning import Statement, next_window, refused_rows, statement, window_high
-from services.extractor.reader import read
-from services.extractor.source import Source, SourceClock, conninfo, open_source
+from services.extractor.landing import Landing, reject_superseded, write_manifest
+from services.extractor.parts import empty_part
+from services.extractor.plan import ChunkResult, Plan, catch_up_from
+from services.extractor.preparation import Prepared, prepare
+from services.extractor.progress import Progress
+from services.extractor.reader import Engine, arrow_schema
+from services.extractor.reading import Read, Reading, SourceRewritten
+from services.extractor.session import Sessions
+from services.extractor.source import conninfo
+from services.extractor.tasks import Task
+from services.extractor.work import Work, forget, share, shared_plan, shared_plans
+
+HELP_SECONDS = 30.0
+"""How long a task without work waits for another of its execution to share some."""
 
 log = structlog.get_logger()
 
@@ -39,6 +48,7 @@ class Outcome:
     batch_id: str | None = None
     watermark: str | None = None
     window_high: str | None = None
+    unrepresentable: dict[str, int] | None = None
     seconds: float = 0.0
     error: str | None = None
 
@@ -51,14 +61,27 @@ class Extractor:
     state: PipelineState
     objects: ObjectStore
     run_id: str
+    task: Task
+    task_lease: Lease
+    progress: Progress
+    engine: Engine
+
+    @property
+    def patience(self) -> timedelta:
+        """How long to wait for a lease: another try of this task may have died with it."""
+        return self.settings.extract_lease + timedelta(seconds=5) if self.task.attempt else timedelta(0)
 
     def extract(self, table: Table, mode: Mode) -> Outcome:
         """Extract one table and say how it went; only a stop of the process itself is raised."""
-        started = datetime.now(UTC)
+        started = time.monotonic()
         with structlog.contextvars.bound_contextvars(table=table.name):
             try:
                 with holding(
-                    self.state.store, f"extract-{table.name}", self.run_id, self.settings.extract_lease
+                    self.state.store,
+                    f"extract-{table.name}",
+                    self.run_id,
+                    self.settings.extract_lease,
+                    self.patience,
                 ) as lease:
                     outcome = self._extract_alone(table, mode, lease)
             except LeaseBusy as busy:
@@ -68,126 +91,241 @@ class Extractor:
                 expected = isinstance(error, PipelineError)
                 log.error("extraction.failed", reason=str(error), kind=type(error).__name__, exc_info=not expected)
                 outcome = Outcome(table.name, "failed", error=f"{type(error).__name__}: {error}")
-            seconds = (datetime.now(UTC) - started).total_seconds()
-            log.info("extraction.finished", outcome=outcome.outcome, rows=outcome.rows, seconds=round(seconds, 3))
-        return Outcome(**{**outcome.__dict__, "seconds": round(seconds, 3)})
+            self.progress.finished(table.name)
+            seconds = round(time.monotonic() - started, 3)
+            log.info("extraction.finished", outcome=outcome.outcome, rows=outcome.rows, seconds=seconds)
+        return replace(outcome, seconds=seconds)
 
     def _extract_alone(self, table: Table, mode: Mode, lease: Lease) -> Outcome:
-        self._clear_leftovers(table)
-        info = conninfo(self.settings)
-        with open_source(info) as source:
-            columns = source.columns(table)
-            clock = source.clock()
-            if not clock.sees_others:
-                log.warning(
-                    "window.safety_lag",
-                    reason="this role cannot see other users' transactions; GRANT pg_read_all_stats to it",
-                    safety_lag_seconds=self.settings.extract_safety_lag.total_seconds(),
-                )
-            progress = self.state.progress(table.name)
-            window = self._window(table, mode, clock, progress.watermark)
-            plan = statement(table, columns, mode, window)
-            self._refuse(source, table, mode, window)
-        # Orders row versions: never earlier than the extraction before, whatever the source's clock does.
-        extracted_at = clock.now.astimezone(UTC)
-        if progress.extracted_at is not None:
-            extracted_at = max(extracted_at, progress.extracted_at + timedelta(microseconds=1))
-        batch = Batch(
-            id=new_batch_id(datetime.now(UTC)),
-            run_id=self.run_id,
-            table=table.name,
-            mode=mode,
-            window=window,
-            extracted_at=extracted_at,
-            started_at=datetime.now(UTC),
-        )
-        watermark = progress.watermark.isoformat() if progress.watermark else None
-        landed = self._land(table, batch, plan, info, lease)
+        resumed = self._clear_leftovers(table)
+        if resumed is not None:
+            batch, plan = resumed
+            log.info("extraction.resumed", batch_id=batch.id, attempt=self.task.attempt)
+            self.progress.started(table.name, plan.estimated_rows)
+            watermark = self.state.progress(table.name).watermark
+            landed = self._land(table, batch, lease, lambda: self._chunks(table, batch, plan, lease))
+        else:
+            prepared = prepare(
+                self.settings, self.state, table, mode, new_batch_id(datetime.now(UTC)), self.task.execution
+            )
+            batch, plan = self._batch(prepared), prepared.plan
+            watermark = prepared.progress.watermark
+            self.progress.started(table.name, plan.estimated_rows)
+            if plan.bounds:
+                self._begin(batch, lease)
+                share(self.state.store, plan)
+                landed = self._land(table, batch, lease, lambda: self._chunks(table, batch, plan, lease))
+            else:
+                landed = self._land(table, batch, lease, lambda: self._stream(table, batch, plan, lease))
+        noted = watermark.isoformat() if watermark else None
+        high = batch.window.high.isoformat()
         if landed is None:
-            return Outcome(table.name, "no_changes", watermark=watermark, window_high=window.high.isoformat())
+            return Outcome(table.name, "no_changes", watermark=noted, window_high=high)
         return Outcome(
             table.name,
             "landed",
             rows=landed.rows,
-            parts=landed.parts,
-            bytes=landed.size,
-            batch_id=landed.id,
-            watermark=watermark,
-            window_high=window.high.isoformat(),
+            parts=len(landed.parts),
+            bytes=sum(part.size for part in landed.parts),
+            batch_id=landed.batch_id,
+            watermark=noted,
+            window_high=high,
+            unrepresentable=landed.unrepresentable or None,
         )
 
-    def _window(self, table: Table, mode: Mode, clock: SourceClock, watermark: datetime | None) -> Window:
-        high = window_high(clock, table.cursor, self.settings.extract_safety_lag)
-        window = next_window(mode, watermark, self.state.open_batches(table.name), high)
-        log.info(
-            "window.planned",
-            mode=mode.value,
-            low=window.low.isoformat() if window.low else None,
-            high=window.high.isoformat(),
-            oldest_transaction=clock.oldest_transaction.isoformat() if clock.oldest_transaction else None,
+    def _batch(self, prepared: Prepared) -> Batch:
+        return Batch(
+            id=prepared.plan.batch_id,
+            run_id=self.run_id,
+            table=prepared.plan.table,
+            mode=prepared.mode,
+            window=prepared.window,
+            extracted_at=prepared.extracted_at,
+            started_at=datetime.now(UTC),
+            drift=prepared.drift,
         )
-        return window
+
+    def _begin(self, batch: Batch, lease: Lease) -> None:
+        self.state.begin_extraction(batch.table, batch.extracted_at, lease.token)
+        self.state.create_batch(batch)
+
+    def _land(
+        self, table: Table, batch: Batch, lease: Lease, read: Callable[[], tuple[Plan, Read] | None]
+    ) -> Manifest | None:
+        """Read and land; None when there was nothing to read, and then nothing is left of it anywhere."""
+        with structlog.contextvars.bound_contextvars(batch_id=batch.id):
+            try:
+                result = read()
+                if result is None:
+                    return None
+                plan, found = result
+                lease.renew()
+                reject_superseded(self.objects, self.settings, batch, found.parts)
+                counts = found.unrepresentable
+                columns = [c.model_copy(update={"unrepresentable": counts.get(c.name, 0)}) for c in plan.columns]
+                manifest = write_manifest(self.objects, self.settings, table, batch, columns, found.parts)
+            except BaseException as error:
+                if self._goes_on(batch, error):
+                    log.warning("extraction.left_for_the_next_try", reason=str(error))
+                else:
+                    self._abandon(batch, "extraction_failed", f"{type(error).__name__}: {error}")
+                raise
+            self._note_landed(table, manifest)
+            forget(self.state.store, batch.id)
+        return manifest
+
+    def _goes_on(self, batch: Batch, error: BaseException) -> bool:
+        """Whether another try of this task, which Cloud Run starts when this one fails, can go on with the batch."""
+        passing = isinstance(error, TransientError) or not isinstance(error, Exception)
+        lasting = isinstance(error, SourceRewritten)
+        on_cloud_run = bool(self.settings.cloud_run_execution)
+        return on_cloud_run and passing and not lasting and shared_plan(self.state.store, batch.id) is not None
+
+    def _note_landed(self, table: Table, manifest: Manifest) -> None:
+        counts = {
+            "rows": manifest.rows,
+            "parts": len(manifest.parts),
+            "size": sum(part.size for part in manifest.parts),
+        }
+        log.info("batch.landed", **counts, unrepresentable=manifest.unrepresentable, drift=manifest.drift)
+        facts = {
+            **counts,
+            "added_columns": manifest.added_columns(table),
+            "unrepresentable": manifest.unrepresentable,
+        }
+        # The loader may have been faster than this note.
+        self.state.change_batch(
+            manifest.batch_id,
+            lambda b: b.moved(BatchState.LANDED, datetime.now(UTC), **facts) if b.state is BatchState.EXTRACTING else b,
+        )
+
+    def _reading(self, plan: Plan, landing: Landing, hold: Callable[[], None]) -> Reading:
+        settings = self.settings
+        return Reading(self.engine, plan, landing, settings.extract_part_rows, settings.extract_attempts, hold)
+
+    def _stream(self, table: Table, batch: Batch, plan: Plan, lease: Lease) -> tuple[Plan, Read] | None:
+        """Read by one statement; the state hears of the batch when the first rows are there."""
+        with Landing(self.objects, self.settings, batch, self.progress) as landing:
+            read = self._reading(plan, landing, lease.renew).stream(
+                batch.extracted_at, lambda: self._begin(batch, lease)
+            )
+            if read is None and _needs_a_batch(table, batch):
+                self._begin(batch, lease)
+                read = Read([self._empty(landing, plan)])
+        if read is None:
+            if self.state.batch(batch.id) is not None:  # a broken attempt had found rows, which are gone now
+                reject_superseded(self.objects, self.settings, batch, [])
+                self.state.forget_batch(batch.id)
+            return None
+        return plan, read
 
     @staticmethod
-    def _refuse(source: Source, table: Table, mode: Mode, window: Window) -> None:
-        for what, counting in refused_rows(table, mode, window):
-            if rows := source.count(counting):
-                raise DataError(
-                    "cursor_policy",
-                    f"{rows} row(s) of {table.source} have {what}, and the policy in tables.yaml is 'fail'",
-                    table=table.name,
-                )
+    def _empty(landing: Landing, plan: Plan) -> Part:
+        return landing.put(landing.part_name(0, 0, 1), empty_part(arrow_schema(plan.columns)), 0).result()
 
-    def _land(self, table: Table, batch: Batch, plan: Statement, info: str, lease: Lease) -> Batch | None:
-        """Read and land; None when there was nothing to read, and then nothing was written anywhere."""
-        batches = read(info, table, plan)
-        first = next(batches, None)
-        if first is None:
+    def _chunks(self, table: Table, batch: Batch, plan: Plan, lease: Lease) -> tuple[Plan, Read] | None:
+        """Read by chunks, with whichever task of the execution helps; then look at what snapshots disagree on."""
+        work = Work(self.state.store, plan, self.task_lease)
+        with (
+            Landing(self.objects, self.settings, batch, self.progress) as landing,
+            self._sessions(table, plan) as sessions,
+        ):
+            reading = self._reading(plan, landing, lease.renew)
+            results: list[ChunkResult] = []
+            while len(results) < len(plan.bounds):
+                reading.chunks(work, sessions, self.settings.extract_readers)
+                results = work.results()
+                if len(results) < len(plan.bounds):
+                    lease.renew()
+                    time.sleep(0.5)  # another task is at the rest; if it dies, its chunks can be claimed again
+            read = Read()
+            for result in results:
+                read.add(result)
+            newer_than = catch_up_from(results)
+            if newer_than is not None:
+                late = reading.catch_up(newer_than, sessions)
+                read.parts += late.parts
+                read.unrepresentable.update(late.unrepresentable)
+            if not read.parts and _needs_a_batch(table, batch):
+                read.parts.append(self._empty(landing, plan))
+        if not read.parts:
+            forget(self.state.store, batch.id)
+            self.state.forget_batch(batch.id)
             return None
-        with structlog.contextvars.bound_contextvars(batch_id=batch.id):
-            self.state.begin_extraction(table.name, batch.extracted_at, lease.token)
-            self.state.create_batch(batch)
+        return plan, read
+
+    def _sessions(self, table: Table, plan: Plan) -> Sessions:
+        return Sessions(
+            conninfo(self.settings), table, lambda now: self.state.take_time(table.name, now), lock=plan.lockable
+        )
+
+    def help(self, tables: list[Table]) -> None:
+        """Read chunks of the large tables that other tasks of the execution extract, until there are none left.
+
+        Raises:
+            Exception: a chunk could not be read; the table's own task takes it over once this process has ended.
+        """
+        quiet_since = time.monotonic()
+        while time.monotonic() - quiet_since < HELP_SECONDS:
+            for plan in shared_plans(self.state.store, self.task.execution):
+                table = next((t for t in tables if t.name == plan.table), None)
+                if table is not None and self._help_with(table, plan):
+                    quiet_since = time.monotonic()
+            if not any(self._at_work(name) for name in self.task.others()):
+                return
+            time.sleep(0.5)
+
+    def _at_work(self, lease_name: str) -> bool:
+        lease = look(self.state.store, lease_name)
+        return lease is not None and lease.held(datetime.now(UTC))
+
+    def _help_with(self, table: Table, plan: Plan) -> bool:
+        """Read what can be claimed of a plan; whether that was anything."""
+        batch = self.state.batch(plan.batch_id)
+        if batch is None or batch.state is not BatchState.EXTRACTING:
+            return False
+        with structlog.contextvars.bound_contextvars(table=table.name, batch_id=batch.id):
+            self.progress.started(table.name, plan.estimated_rows)
             try:
-                parts = upload_parts(
-                    self.objects, self.settings, batch, self._held(itertools.chain([first], batches), lease)
-                )
-                lease.renew()
-                manifest = write_manifest(self.objects, self.settings, table, batch, parts)
-            except BaseException as error:
-                self._abandon(batch, "extraction_failed", f"{type(error).__name__}: {error}")
-                raise
-            size = sum(part.size for part in parts)
-            counts = {"rows": manifest.rows, "parts": len(parts), "size": size}
-            log.info("batch.landed", **counts)
-            self.state.change_batch(
-                batch.id,
-                # The loader may have been faster than this note.
-                lambda b: (
-                    b.moved(BatchState.LANDED, datetime.now(UTC), **counts) if b.state is BatchState.EXTRACTING else b
-                ),
-            )
-        return batch.model_copy(update=counts)
+                with (
+                    Landing(self.objects, self.settings, batch, self.progress) as landing,
+                    self._sessions(table, plan) as sessions,
+                ):
+                    work = Work(self.state.store, plan, self.task_lease)
+                    reading = self._reading(plan, landing, self.task_lease.renew)
+                    read = reading.chunks(work, sessions, self.settings.extract_readers)
+            except DocumentChanged as error:
+                log.warning("extraction.help_not_needed", reason=str(error))  # the batch has ended meanwhile
+                return False
+            if read:
+                log.info("extraction.helped", chunks=read)
+        return read > 0
 
-    def _held(self, batches: Iterator, lease: Lease) -> Iterator[tuple[bytes, int]]:  # type: ignore[type-arg]
-        """Finished parts, as long as this process holds the table."""
-        for part in parquet_parts(batches, self.settings.extract_part_rows):
-            lease.renew()
-            yield part
+    def _clear_leftovers(self, table: Table) -> tuple[Batch, Plan] | None:
+        """Finish or give up what a crashed extraction of this table left: this process holds the lease now.
 
-    def _clear_leftovers(self, table: Table) -> None:
-        """Finish or give up what a crashed extraction of this table left: this process holds the lease now."""
+        Returns:
+            The batch to go on with: this execution's own, begun by a try of the task that ended before its time.
+        """
+        resumed = None
         for batch in self.state.open_batches(table.name):
             if batch.state is not BatchState.EXTRACTING:
                 continue
             name = manifest_object(self.settings.landing_prefix, table.name, batch.id)
-            if self.objects.stat(self.settings.landing_bucket, name) is None:
-                self._abandon(batch, "abandoned", "the extractor ended before the manifest was written")
-            else:
+            if self.objects.stat(self.settings.landing_bucket, name) is not None:
                 log.info("batch.found_landed", batch_id=batch.id)
                 self.state.change_batch(
                     batch.id,
                     lambda b: b.moved(BatchState.LANDED, datetime.now(UTC)) if b.state is BatchState.EXTRACTING else b,
                 )
+                forget(self.state.store, batch.id)
+                continue
+            plan = shared_plan(self.state.store, batch.id)
+            if plan is not None and plan.execution == self.task.execution:
+                resumed = batch, plan
+            else:
+                self._abandon(batch, "abandoned", "the extractor ended before the manifest was written")
+        return resumed
 
     def _abandon(self, batch: Batch, code: str, reason: str) -> None:
         """Fail a batch in the state first, so that nobody loads it, then clear its objects away."""
@@ -198,9 +336,17 @@ class Extractor:
             error = BatchError(code=code, message=reason)
             return current.moved(BatchState.FAILED, datetime.now(UTC), error=error)
 
+        if self.state.batch(batch.id) is None:
+            return  # it failed before anything of it was written
         failed = self.state.change_batch(batch.id, fail)
         if failed.state is not BatchState.FAILED:
             return
+        forget(self.state.store, batch.id)
         prefix = batch_objects_prefix(self.settings.landing_prefix, batch.table, batch.id)
         names = [stored.name for stored in self.objects.list(self.settings.landing_bucket, prefix)]
         reject(self.objects, self.settings, names, DataError(code, reason, table=batch.table, batch_id=batch.id))
+
+
+def _needs_a_batch(table: Table, batch: Batch) -> bool:
+    """Whether even no rows are news: a snapshot without rows says that all of them are gone."""
+    return batch.mode is Mode.SNAPSHOT and (table.deletes == "soft" or not table.key)

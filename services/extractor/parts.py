@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-PART_BYTES = 64 * 1024 * 1024
+PART_BYTES = 32 * 1024 * 1024
 """A part is closed once it is this large: small enough for a container whose disk is memory."""
 
 
-def parquet_parts(batches: Iterable[pa.RecordBatch], most_rows: int) -> Iterator[tuple[bytes, int]]:
+def parquet_parts(batches: Iterable[pa.RecordBatch], most_rows: int) -> Iterator[tuple[io.BytesIO, int]]:
     """Write batches as Parquet files of at most about ``PART_BYTES`` and ``most_rows``; yields (content, rows).
 
-    No batch, no file: an empty extraction writes nothing.
+    No batch, no file. Without dictionaries and statistics: BigQuery uses neither when it loads, and they cost a quarter
+    of the time and, on keys and amounts, make the files larger (measured; benchmarks/extraction.py).
     """
     sink: io.BytesIO | None = None
     writer: pq.ParquetWriter | None = None
@@ -21,17 +22,29 @@ def parquet_parts(batches: Iterable[pa.RecordBatch], most_rows: int) -> Iterator
     for batch in batches:
         for piece in _pieces(batch, most_rows, rows):
             if sink is None or writer is None:
-                sink = io.BytesIO()
-                writer = pq.ParquetWriter(sink, batch.schema, compression="zstd")
+                sink, writer = open_part(batch.schema)
             writer.write_batch(piece)
             rows += piece.num_rows
             if rows >= most_rows or sink.tell() >= PART_BYTES:
                 writer.close()
-                yield sink.getvalue(), rows
+                yield sink, rows
                 sink, writer, rows = None, None, 0
     if sink is not None and writer is not None:
         writer.close()
-        yield sink.getvalue(), rows
+        yield sink, rows
+
+
+def open_part(schema: pa.Schema) -> tuple[io.BytesIO, pq.ParquetWriter]:
+    """An empty part and its writer."""
+    sink = io.BytesIO()
+    return sink, pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=False, write_statistics=False)
+
+
+def empty_part(schema: pa.Schema) -> io.BytesIO:
+    """A part without rows: a snapshot of an empty table says that every row is gone."""
+    sink, writer = open_part(schema)
+    writer.close()
+    return sink
 
 
 def _pieces(batch: pa.RecordBatch, most_rows: int, filled: int) -> Iterator[pa.RecordBatch]:

@@ -1,51 +1,67 @@
-"""The source's catalog and clock, read with psycopg: small questions before the big read."""
+"""The source's clock, catalog and planner, asked with psycopg: small questions before the big read."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from services.core.errors import ConfigurationError
 from services.core.settings import SourceSettings
 from services.core.tables import Table
+from services.extractor.catalog import SourceRelation, read_relation
 
-_CATALOG = """
-SELECT a.attname, t.typname, a.atttypmod
-FROM pg_catalog.pg_attribute a
-JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
-ORDER BY a.attnum
-"""
+Connection = psycopg.Connection[tuple[Any, ...]]
 
-# A backend that has begun a transaction may still write, whether it has a transaction id yet or not. Prepared
-# transactions have no backend, and only the time of PREPARE is known, not their start.
+APPLICATION = "credix-extractor"
+
+# A backend that has begun a transaction may still write, whether it has a transaction id yet or not. Vacuum's workers
+# and this pipeline's own reading sessions never write rows, and would hold windows back for as long as they run.
+# Prepared transactions have no backend, and only the time of PREPARE is known, not their start. A replica shows no
+# transaction of its primary, and rows arrive there with the transaction replayed last.
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
 _CLOCK = """
 SELECT
   clock_timestamp(),
   (SELECT min(xact_start) FROM pg_catalog.pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid()),
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+      AND backend_type IS DISTINCT FROM 'autovacuum worker'
+      AND NOT (application_name = %s AND usename = current_user)),
   (SELECT min(prepared) FROM pg_catalog.pg_prepared_xacts WHERE database = current_database()),
   (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
-    OR pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
+    OR pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
+  CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_xact_replay_timestamp(), '-infinity') END
 """
 
+_STORAGE = """
+WITH RECURSIVE tree AS (
+  SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = %s AND c.relname = %s
+  UNION
+  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+)
+SELECT
+  c.oid,
+  c.relkind::text = ANY ('{r,m}') AND a.amname = 'heap',
+  pg_relation_size(c.oid) / current_setting('block_size')::bigint,
+  pg_table_size(c.oid),
+  greatest(c.reltuples, 0),
+  pg_relation_filenode(c.oid)
+FROM tree
+JOIN pg_catalog.pg_class c ON c.oid = tree.oid
+LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam
+WHERE c.relkind <> 'p'
+ORDER BY c.oid
+"""
 
-@dataclass(frozen=True)
-class SourceColumn:
-    """A column as the source's catalog has it."""
-
-    name: str
-    type: str
-    """``pg_type.typname``: int8, numeric, timestamptz, _text, …"""
-    modifier: int
-    """``pg_attribute.atttypmod``: precision and scale of a numeric; -1 for none."""
+_TIMELINE = """
+SELECT CASE WHEN has_function_privilege('pg_catalog.pg_control_checkpoint()', 'EXECUTE')
+  THEN (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) ELSE 0 END
+"""
 
 
 @dataclass(frozen=True)
@@ -59,13 +75,40 @@ class SourceClock:
     """When the oldest prepared transaction was prepared; it began earlier."""
     sees_others: bool
     """Whether other users' transactions can be seen at all."""
+    replayed: datetime | None = None
+    """On a replica, when the last transaction it has replayed was committed; None on a primary."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a relation's rows are stored, its partitions and children included."""
+
+    pages: int
+    """Pages of all relations together; 0 for a view."""
+    largest: int
+    """Pages of the largest one."""
+    size: int
+    """Bytes, values kept out of line included."""
+    rows: float
+    """The planner's estimate; 0 when the relation was never analysed."""
+    by_pages: bool
+    """Whether rows can be read by ranges of pages: PostgreSQL 14 or newer, and tables all the way down."""
+    layout: str
+    """Changes when the rows are rewritten to other places, or the server's history forks (a failover)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the planner expects of a statement."""
+
+    rows: int
+    cost: float
+    scans: frozenset[str]
+    """Node types: Seq Scan, Index Scan, Bitmap Heap Scan, …"""
 
 
 def conninfo(settings: SourceSettings) -> str:
-    """Libpq connection string, in UTC and ISO dates whatever the server's defaults.
-
-    It has no password: clients print connection strings in their errors. ``PGPASSWORD`` carries it (``__main__``).
-    """
+    """Libpq connection string. It has no secret: clients print it in their errors. ``environment`` carries the rest."""
     return make_conninfo(
         host=settings.postgres_host,
         port=settings.postgres_port,
@@ -73,69 +116,142 @@ def conninfo(settings: SourceSettings) -> str:
         user=settings.postgres_user,
         sslmode=settings.postgres_sslmode,
         connect_timeout=10,
-        application_name="credix-extractor",
+        # A server that is gone is noticed while a read waits for it, not hours later.
+        keepalives_idle=30,
+        keepalives_interval=10,
+        keepalives_count=3,
+        tcp_user_timeout=60_000,
+        application_name=APPLICATION,
         client_encoding="utf8",  # a SQL_ASCII database would give names and texts as bytes
-        options="-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 -c extra_float_digits=1",
     )
 
 
-class Source:
-    """A read-only connection that never stays in a transaction."""
+SESSION = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "IntervalStyle": "iso_8601",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "xmlbinary": "base64",
+    "lock_timeout": "60s",
+    # A session holds the snapshot of a long read open without a statement of its own.
+    "idle_in_transaction_session_timeout": "0",
+}
+"""Settings of every session: one text per value whatever the server's defaults."""
 
-    def __init__(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+
+def environment(settings: SourceSettings, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What libpq reads from the environment: the password and the sessions' settings, with ``extra`` ones.
+
+    Neither shows in a statement, an error or the server's list of activities.
+    """
+
+    def escaped(value: str) -> str:
+        return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+    options = " ".join(f"-c {name}={escaped(value)}" for name, value in {**SESSION, **(extra or {})}.items())
+    password = settings.postgres_password.get_secret_value()
+    return {"PGOPTIONS": options, **({"PGPASSWORD": password} if password else {})}
+
+
+class Source:
+    """A connection for small questions; it never stays in a transaction."""
+
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def columns(self, table: Table) -> dict[str, SourceColumn]:
-        """Columns of a table's source relation, by name.
+    def relation(self, table: Table) -> SourceRelation:
+        """The table's source relation as the catalog has it.
 
         Raises:
-            ConfigurationError: the relation is not there, or not visible to this user.
+            ConfigurationError: it is not there, or this role may not read it.
         """
-        rows = self._connection.execute(_CATALOG, (table.schema_name, table.relation_name)).fetchall()
-        if not rows:
-            raise ConfigurationError(
-                f"table {table.name}: source {table.source} does not exist in this database; "
-                "correct 'source' in tables.yaml or create it"
-            )
-        columns = [SourceColumn(str(name), str(type_), int(str(modifier))) for name, type_, modifier in rows]
-        return {column.name: column for column in columns}
+        return read_relation(self._connection, table)
 
     def clock(self) -> SourceClock:
         """The server's clock and its open transactions, in one statement."""
-        row = self._connection.execute(_CLOCK).fetchone()
+        # -infinity (nothing replayed yet) has no datetime; a text has.
+        row = self._connection.execute(_CLOCK.replace("END\n", "END::text\n"), (APPLICATION,)).fetchone()
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-        now, oldest, prepared, sees_others = row
-        assert isinstance(now, datetime)  # noqa: S101 - narrows the type for mypy
+        now, oldest, prepared, sees_others, replayed = row
         return SourceClock(
             now=now,
-            oldest_transaction=oldest if isinstance(oldest, datetime) else None,
-            oldest_prepared=prepared if isinstance(prepared, datetime) else None,
+            oldest_transaction=oldest,
+            oldest_prepared=prepared,
             sees_others=bool(sees_others),
+            replayed=_replayed(replayed, now),
         )
+
+    def storage(self, table: Table) -> Storage:
+        """How the table's rows are stored."""
+        rows = self._connection.execute(_STORAGE, (table.schema_name, table.relation_name)).fetchall()
+        ranged = self._connection.info.server_version >= 140_000
+        timeline = self._connection.execute(_TIMELINE).fetchone()
+        return Storage(
+            pages=sum(int(row[2] or 0) for row in rows),
+            largest=max((int(row[2] or 0) for row in rows), default=0),
+            size=sum(int(row[3] or 0) for row in rows),
+            rows=sum(float(row[4]) for row in rows),
+            by_pages=ranged and bool(rows) and all(row[1] for row in rows),
+            layout=f"timeline {timeline[0] if timeline else 0}: " + " ".join(f"{row[0]}/{row[5]}" for row in rows),
+        )
+
+    def estimate(self, statement: str, *, index_only: bool = False) -> Estimate:
+        """What the planner expects of a statement, without running it.
+
+        Args:
+            statement: a SELECT.
+            index_only: as if sequential scans were out of the question, to see whether an index could serve.
+        """
+        with self._connection.transaction():
+            if index_only:
+                self._connection.execute("SET LOCAL enable_seqscan = off")
+            row = self._connection.execute(f"EXPLAIN (FORMAT JSON) {statement}".encode()).fetchone()
+        assert row is not None  # noqa: S101 - EXPLAIN answers
+        plan = (row[0] if isinstance(row[0], list) else json.loads(row[0]))[0]["Plan"]
+        return Estimate(int(plan["Plan Rows"]), float(plan["Total Cost"]), frozenset(_scans(plan)))
 
     def count(self, statement: str) -> int:
         """Rows that a counting statement finds."""
         row = self._connection.execute(statement.encode()).fetchone()
         assert row is not None  # noqa: S101 - an aggregate has one row
-        return int(str(row[0]))
+        return int(row[0])
+
+
+def _replayed(text: str | None, now: datetime) -> datetime | None:
+    if text is None:
+        return None
+    return datetime.min.replace(tzinfo=now.tzinfo) if text == "-infinity" else datetime.fromisoformat(text)
+
+
+def _scans(node: Mapping[str, Any]) -> Iterator[str]:
+    if "Scan" in node["Node Type"]:
+        yield node["Node Type"]
+    for child in node.get("Plans", []):
+        yield from _scans(child)
 
 
 @retry(
     retry=retry_if_exception_type(psycopg.OperationalError),
-    stop=stop_after_attempt(4),
-    wait=wait_exponential_jitter(initial=0.5, max=5),
+    stop=stop_after_attempt(6),
+    wait=wait_exponential_jitter(initial=0.5, max=10),
     reraise=True,
 )
-def _connect(info: str) -> psycopg.Connection[tuple[object, ...]]:
+def connect(info: str) -> Connection:
+    """Connect, with a few retries over about twenty seconds: a server that restarts is back by then.
+
+    Raises:
+        psycopg.OperationalError: the server cannot be reached, or refuses this user.
+    """
     return psycopg.connect(info, autocommit=True)
 
 
 @contextmanager
 def open_source(info: str) -> Iterator[Source]:
-    """Connect, with a few retries.
+    """A connection for small questions, for a block.
 
     Raises:
         psycopg.OperationalError: the server cannot be reached, or refuses this user.
     """
-    with _connect(info) as connection:
+    with connect(info) as connection:
         yield Source(connection)

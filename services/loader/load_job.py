@@ -13,7 +13,7 @@ from services.core.batch import Manifest
 from services.core.errors import DataError, TransientError
 from services.core.faults import fault_point
 from services.core.naming import load_job_id
-from services.core.tables import Table
+from services.core.tables import EXTRACTED_AT, Column, Table
 
 log = structlog.get_logger()
 
@@ -22,18 +22,23 @@ PERMANENT_REASONS = frozenset({"invalid", "invalidQuery", "badRequest"})
 (https://cloud.google.com/bigquery/docs/error-messages)."""
 
 
-def declared_schema(table: Table) -> list[bigquery.SchemaField]:
-    """BigQuery schema of a table's temp tables."""
+def declared_schema(table: Table, manifest: Manifest) -> list[bigquery.SchemaField]:
+    """BigQuery schema of a temp table: the declared columns, those that schema drift added, the time of reading."""
+    described = {column.name: column for column in table.landed_columns}
+    columns = [
+        described.get(c.name) or Column(name=c.name, type=c.type, description=f"Added in the source: {c.source_type}.")
+        for c in manifest.columns
+    ]
     return [
         bigquery.SchemaField(c.name, c.type.value, "REQUIRED" if c.required else "NULLABLE", description=c.description)
-        for c in table.columns
+        for c in (*columns, EXTRACTED_AT)
     ]
 
 
 def _job_config(table: Table, manifest: Manifest) -> bigquery.LoadJobConfig:
     config = bigquery.LoadJobConfig(
         source_format=bigquery.SourceFormat.PARQUET,
-        schema=declared_schema(table),
+        schema=declared_schema(table, manifest),
         write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
         create_disposition=bigquery.CreateDisposition.CREATE_IF_NEEDED,
         labels={"credix_stage": "load", "credix_table": table.name},

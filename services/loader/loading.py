@@ -20,7 +20,7 @@ from services.core.rejection import reject
 from services.core.settings import LoaderSettings
 from services.core.state.state import PipelineState
 from services.core.storage import ObjectStore
-from services.core.tables import Table, Tables
+from services.core.tables import SchemaDrift, Table, Tables
 from services.core.warehouse import hashed_table_id
 from services.loader.load_job import load
 from services.loader.stable import refresh_stable
@@ -116,9 +116,10 @@ class Loader:
         if table is None:
             raise DataError("unknown_table", f"table {manifest.table} is not declared in {self.settings.tables_file}")
         written = {column.name: column.type for column in manifest.columns}
-        declared = {column.name: column.type for column in table.columns}
-        if written != declared:
-            differing = sorted(n for n in written.keys() | declared.keys() if written.get(n) != declared.get(n))
+        declared = {column.name: column.type for column in table.landed_columns}
+        # Columns beyond the declared ones are welcome where the table evolves.
+        compared = declared.keys() if table.schema_drift is SchemaDrift.EVOLVE else written.keys() | declared.keys()
+        if differing := sorted(name for name in compared if written.get(name) != declared.get(name)):
             raise DataError(
                 "schema_changed",
                 f"columns differ between the batch and tables.yaml: {', '.join(differing)}; extract the table again",
@@ -143,8 +144,9 @@ class Loader:
                 )
 
     def _load(self, table: Table, manifest: Manifest) -> Batch:
-        self.state.create_batch(Batch.from_manifest(manifest))
-        batch = self.state.batch(manifest.batch_id) or Batch.from_manifest(manifest)
+        told = Batch.from_manifest(manifest, table)
+        self.state.create_batch(told)
+        batch = self.state.batch(manifest.batch_id) or told
         hashed = hashed_table_id(self.settings.gcp_project, self.settings.dataset_temp, batch)
         started = time.monotonic()
         job = load(
@@ -174,6 +176,8 @@ class Loader:
                 parts=len(manifest.parts),
                 size=sum(part.size for part in manifest.parts),
                 load_seconds=seconds,
+                added_columns=told.added_columns,
+                unrepresentable=told.unrepresentable,
             )
 
         return self.state.change_batch(batch.id, loaded)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from services.core.errors import LeaseBusy, LeaseLost
 from services.core.state.store import Document, DocumentChanged, DocumentExists, DocumentStore
@@ -102,14 +103,33 @@ def acquire(store: DocumentStore, name: str, holder: str, length: timedelta) -> 
         raise LeaseBusy(f"lease {name} was taken by another in this moment") from error
 
 
+def _acquire_patiently(store: DocumentStore, name: str, holder: str, length: timedelta, patience: timedelta) -> Lease:
+    attempts = Retrying(
+        retry=retry_if_exception_type(LeaseBusy),
+        stop=stop_after_delay(patience.total_seconds()),
+        wait=wait_fixed(0.5),
+        reraise=True,
+    )
+    return attempts(acquire, store, name, holder, length)
+
+
 @contextmanager
-def holding(store: DocumentStore, name: str, holder: str, length: timedelta) -> Iterator[Lease]:
+def holding(
+    store: DocumentStore, name: str, holder: str, length: timedelta, patience: timedelta = timedelta(0)
+) -> Iterator[Lease]:
     """Hold a lease for a block, renewed in the background every third of its length.
+
+    Args:
+        store: where the lease is kept.
+        name: what is leased.
+        holder: who takes it, for people and logs.
+        length: how long it lasts without a renewal.
+        patience: how long to wait for another holder; one that is dead is gone when the lease's length has passed.
 
     Raises:
         LeaseBusy: another holder has it.
     """
-    lease = acquire(store, name, holder, length)
+    lease = _acquire_patiently(store, name, holder, length, patience)
     stop = threading.Event()
 
     def beat() -> None:

@@ -1,7 +1,7 @@
 """The pipeline's state: a table's progress, its batches, the history of runs."""
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -88,6 +88,20 @@ class PipelineState:
 
         return self._change_progress(table, change)
 
+    def take_time(self, table: str, now: datetime) -> datetime:
+        """A time that orders row versions: ``now``, or just after the last that was taken, if that is later."""
+        taken = now
+
+        def change(progress: TableProgress) -> TableProgress:
+            nonlocal taken
+            taken = now
+            if progress.extracted_at is not None:
+                taken = max(now, progress.extracted_at + timedelta(microseconds=1))
+            return progress.model_copy(update={"extracted_at": taken})
+
+        self._change_progress(table, change)
+        return taken
+
     def set_stable_batch(self, table: str, batch_id: str) -> None:
         """Note which batch the stable table holds; never an older one."""
 
@@ -156,6 +170,12 @@ class PipelineState:
                 continue
             return after
         raise TransientError(f"batch {batch_id} changed {_TRIES} times while it was updated")
+
+    def forget_batch(self, batch_id: str) -> None:
+        """Remove a batch that turned out to have no rows, as if it had never begun."""
+        document = self.store.get("batches", batch_id)
+        if document is not None:
+            self.store.delete(document)
 
     def open_batches(self, table: str) -> list[Batch]:
         """Batches of a table that the watermark has not passed and that did not fail, oldest first."""

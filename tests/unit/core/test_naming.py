@@ -21,10 +21,10 @@ TABLE_NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,39}", fullmatch=True)
 TIMES = st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC))
 
 
-@given(TABLE_NAMES, TIMES, st.integers(0, 99_999))
-def test_object_names_round_trip(table: str, at: datetime, part: int) -> None:
+@given(TABLE_NAMES, TIMES, st.integers(0, 99_999), st.integers(0, 1_000), st.integers(1, 2**50))
+def test_object_names_round_trip(table: str, at: datetime, part: int, piece: int, attempt: int) -> None:
     batch_id = new_batch_id(at)
-    landed = parse_landed(PREFIX, part_object(PREFIX, table, batch_id, part))
+    landed = parse_landed(PREFIX, part_object(PREFIX, table, batch_id, part, piece, attempt))
     assert landed is not None
     assert (landed.table, landed.batch_id, landed.part) == (table, batch_id, part)
     manifest = parse_landed(PREFIX, manifest_object(PREFIX, table, batch_id))

@@ -24,6 +24,10 @@ def _table(**changes: Any) -> dict[str, Any]:
     return {**table, **changes}
 
 
+def _columns(**facts: Any) -> list[dict[str, Any]]:
+    return [{"name": "id", "type": "INT64", "required": True}, {"name": "c", "type": "NUMERIC", **facts}]
+
+
 def _write(tmp_path: Path, *tables: dict[str, Any]) -> Path:
     path = tmp_path / "tables.yaml"
     path.write_text(yaml.safe_dump({"version": 1, "tables": list(tables)}))
@@ -49,7 +53,28 @@ def test_a_minimal_table_is_accepted(tmp_path: Path) -> None:
         ({"nmae": "x"}, "table orders, field nmae"),
         ({"name": "Orders"}, "table Orders, field name"),
         ({"source": "orders"}, "table orders, field source"),
-        ({"key": []}, "table orders, field key"),
+        ({"key": []}, "mode incremental needs a key"),
+        ({"key": [], "mode": "snapshot", "deletes": "soft"}, "deletes: soft needs a key"),
+        ({"deleted_at": "nope"}, "deleted_at is one of the columns"),
+        ({"deleted_at": "id"}, "deleted_at is one of the columns, a TIMESTAMP, DATETIME or DATE"),
+        ({"schema_drift": "adapt"}, "table orders, field schema_drift"),
+        ({"columns": _columns(mask="hash")}, "a masked column is a STRING, declared NUMERIC"),
+        ({"columns": _columns(on_unrepresentable="round")}, "field columns.c.on_unrepresentable"),
+        (
+            {"columns": _columns(required=True, on_unrepresentable="string")},
+            "'required: true' and on_unrepresentable: string contradict each other",
+        ),
+        (
+            {"columns": [*_columns(on_unrepresentable="string"), {"name": "c_text", "type": "STRING"}]},
+            "on_unrepresentable: string adds these columns itself: c_text",
+        ),
+        (
+            {
+                "key": ["c"],
+                "columns": [{"name": "c", "type": "STRING", "required": True, "mask": "partial"}],
+            },
+            "a key can only be masked by hash: c",
+        ),
         ({"key": ["nope"]}, "key columns that are not among the columns: nope"),
         ({"key": ["updated_at"]}, "key columns must be 'required: true': updated_at"),
         ({"mode": "sometimes"}, "table orders, field mode"),
@@ -108,3 +133,17 @@ def test_select_names_the_unknown_table(tmp_path: Path) -> None:
     assert [t.name for t in tables.select([])] == ["orders"]
     with pytest.raises(ConfigurationError, match="unknown table nope; declared are orders"):
         tables.select(["nope"])
+
+
+def test_a_table_without_a_key_is_read_by_snapshots(tmp_path: Path) -> None:
+    [table] = load_tables(_write(tmp_path, _table(key=[], mode="snapshot"))).tables
+    assert table.key == []
+
+
+def test_the_policy_string_lands_a_second_column(tmp_path: Path) -> None:
+    [table] = load_tables(_write(tmp_path, _table(columns=_columns(on_unrepresentable="string")))).tables
+    assert [(c.name, c.type.value) for c in table.landed_columns] == [
+        ("id", "INT64"),
+        ("c", "NUMERIC"),
+        ("c_text", "STRING"),
+    ]

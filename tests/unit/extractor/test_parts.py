@@ -1,6 +1,6 @@
 """Parts are of bounded size, hold every row once, and have the declared types."""
 
-import io
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pyarrow as pa
@@ -9,15 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.core.batch import ManifestColumn
 from services.core.errors import ConfigurationError, DataError
-from services.core.tables import Column, ColumnType, Mode, Table
-from services.extractor.parts import parquet_parts
+from services.core.tables import ColumnType
+from services.extractor.parts import empty_part, parquet_parts
 from services.extractor.reader import arrow_schema, conform
 
+AT = datetime(2026, 11, 22, 17, 0, 0, 123456, tzinfo=UTC)
+ID = ManifestColumn(name="id", type=ColumnType.INT64, required=True)
 
-def table(*columns: Column) -> Table:
-    key = Column(name="id", type=ColumnType.INT64, required=True)
-    return Table(name="t", source="s.t", key=["id"], mode=Mode.SNAPSHOT, bronze_model="t", columns=[key, *columns])
+
+def conformed(batch: pa.RecordBatch, *columns: ManifestColumn) -> pa.RecordBatch:
+    return conform(batch, [ID, *columns], "t", AT)
 
 
 def batch_of(values: list[int]) -> pa.RecordBatch:
@@ -27,7 +30,7 @@ def batch_of(values: list[int]) -> pa.RecordBatch:
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=30), max_size=6), st.integers(1, 12))
 def test_parts_hold_every_row_once_in_order(chunks: list[list[int]], most_rows: int) -> None:
     parts = list(parquet_parts((batch_of(chunk) for chunk in chunks), most_rows))
-    read = [pq.read_table(io.BytesIO(content)).column("id").to_pylist() for content, _ in parts]
+    read = [pq.read_table(content).column("id").to_pylist() for content, _ in parts]
     assert [value for part in read for value in part] == [value for chunk in chunks for value in chunk]
     assert [len(part) for part in read] == [rows for _, rows in parts]
     assert all(len(part) == most_rows for part in read[:-1])
@@ -38,33 +41,80 @@ def test_no_rows_no_part() -> None:
     assert list(parquet_parts([], 10)) == []
 
 
-def test_a_part_has_the_declared_schema() -> None:
-    declared = table(Column(name="amount", type=ColumnType.NUMERIC))
+def amount(type_: ColumnType = ColumnType.NUMERIC) -> ManifestColumn:
+    return ManifestColumn(name="amount", type=type_)
+
+
+def test_a_part_has_the_declared_schema_and_the_time_of_reading() -> None:
     arrived = pa.record_batch({"id": [1], "amount": pa.array([Decimal("12.34")], pa.decimal128(18, 2))})
-    [(content, _)] = parquet_parts([conform(arrived, declared, arrow_schema(declared))], 10)
-    found = pq.read_table(io.BytesIO(content))
+    [(content, _)] = parquet_parts([conformed(arrived, amount())], 10)
+    found = pq.read_table(content)
+    assert found.schema.names == ["id", "amount", "_extracted_at"]
     assert found.schema.field("amount").type == pa.decimal128(38, 9)
     assert not found.schema.field("id").nullable
     assert found.column("amount").to_pylist() == [Decimal("12.340000000")]
+    assert found.column("_extracted_at").to_pylist() == [AT]
+
+
+def test_an_empty_part_has_the_schema_and_no_rows() -> None:
+    found = pq.read_table(empty_part(arrow_schema([ID, amount()])))
+    assert (found.num_rows, found.schema.names) == (0, ["id", "amount", "_extracted_at"])
 
 
 @pytest.mark.parametrize("value", ["1.1234567891", "123456789012345678901234567890", "NaN"])
 def test_a_value_that_does_not_fit_is_refused_not_rounded(value: str) -> None:
-    declared = table(Column(name="amount", type=ColumnType.NUMERIC))
     arrived = pa.record_batch({"id": [1], "amount": pa.array([value])})
     with pytest.raises(DataError, match="column amount") as caught:
-        conform(arrived, declared, arrow_schema(declared))
+        conformed(arrived, amount())
     assert (caught.value.code, caught.value.table, caught.value.column) == ("value_does_not_fit", "t", "amount")
 
 
 @pytest.mark.parametrize("arrived", [pa.float64(), pa.float32(), pa.bool_()])
 def test_what_cannot_be_converted_exactly_is_refused(arrived: pa.DataType) -> None:
-    declared = table(Column(name="amount", type=ColumnType.NUMERIC))
     batch = pa.record_batch({"id": [1], "amount": pa.array([1], pa.int64()).cast(arrived)})
     with pytest.raises(ConfigurationError, match="column amount: arrived as"):
-        conform(batch, declared, arrow_schema(declared))
+        conformed(batch, amount())
 
 
 def test_a_null_in_a_required_column_is_refused() -> None:
     with pytest.raises(DataError, match=r"1 null\(s\) in column id"):
-        conform(pa.record_batch({"id": pa.array([1, None], pa.int64())}), table(), arrow_schema(table()))
+        conformed(pa.record_batch({"id": pa.array([1, None], pa.int64())}))
+
+
+DAY = 86_400_000_000
+FIRST_DAY, LAST_DAY = -719_162, 2_932_896
+"""0001-01-01 and 9999-12-31, counted from 1970-01-01."""
+
+
+@pytest.mark.parametrize(
+    ("type_", "arrow", "fits", "beyond"),
+    [
+        (ColumnType.DATE, pa.date32(), [FIRST_DAY, LAST_DAY], [FIRST_DAY - 1, LAST_DAY + 1, 2**31 - 1, -(2**31)]),
+        (
+            ColumnType.TIMESTAMP,
+            pa.timestamp("us", tz="UTC"),
+            [FIRST_DAY * DAY, (LAST_DAY + 1) * DAY - 1],
+            [FIRST_DAY * DAY - 1, (LAST_DAY + 1) * DAY, 2**63 - 1, -(2**63) + 1],
+        ),
+        (
+            ColumnType.DATETIME,
+            pa.timestamp("us"),
+            [FIRST_DAY * DAY, (LAST_DAY + 1) * DAY - 1],
+            [FIRST_DAY * DAY - 1, (LAST_DAY + 1) * DAY, 2**63 - 1, -(2**63) + 1],
+        ),
+        (ColumnType.TIME, pa.time64("us"), [0, DAY - 1], [DAY]),
+    ],
+)
+def test_dates_and_times_outside_bigquerys_calendar_are_refused(
+    type_: ColumnType, arrow: pa.DataType, fits: list[int], beyond: list[int]
+) -> None:
+    width = pa.int32() if type_ is ColumnType.DATE else pa.int64()
+
+    def batch(values: list[int | None]) -> pa.RecordBatch:
+        return pa.record_batch({"id": list(range(len(values))), "amount": pa.array(values, width).view(arrow)})
+
+    assert conformed(batch([*fits, None]), amount(type_)).num_rows == len(fits) + 1
+    assert conformed(batch([None]), amount(type_)).num_rows == 1
+    for value in beyond:
+        with pytest.raises(DataError, match=f"column amount has a value that {type_} cannot hold"):
+            conformed(batch([fits[0], value, None]), amount(type_))

@@ -1,17 +1,24 @@
 """What an extraction reads: the window's edges and the statements (invariants 1 and 7)."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.batch import Batch, BatchState
-from services.core.errors import ConfigurationError
 from services.core.tables import Column, ColumnType, Cursor, Mode, Table
 from services.core.window import Window
-from services.extractor.planning import next_window, predicate, refused_rows, select, statement, window_high
-from services.extractor.source import SourceClock, SourceColumn
+from services.extractor.mapping import Read
+from services.extractor.planning import (
+    index_statement,
+    next_window,
+    predicate,
+    refused_rows,
+    select_list,
+    window_high,
+)
+from services.extractor.source import SourceClock
 
 NOW = datetime(2026, 11, 22, 17, 30, 0, 123456, tzinfo=UTC)
 SAFETY = timedelta(minutes=15)
@@ -184,57 +191,31 @@ def test_policies_that_say_fail_are_counted_first() -> None:
     assert refused_rows(table(DATE), Mode.INCREMENTAL, WINDOW) == []
 
 
-# --- the columns --------------------------------------------------------------------------------------------------
+# --- the statement ------------------------------------------------------------------------------------------------
 
 
-def test_the_statement_lists_the_declared_columns_in_order() -> None:
-    declared = table(DATE, Column(name='na"me', type=ColumnType.STRING), Column(name="n", type=ColumnType.INT64))
-    source = {
-        "n": SourceColumn("n", "int4", -1),
-        "id": SourceColumn("id", "int8", -1),
-        'na"me': SourceColumn('na"me', "text", -1),
-        "unused": SourceColumn("unused", "jsonb", -1),
-    }
-    text = statement(declared, source, Mode.SNAPSHOT, WINDOW).text
-    assert text == 'SELECT "id" AS "id", "na""me" AS "na""me", "n" AS "n" FROM "shop"."orders"'
-
-
-def test_a_missing_column_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"table t, column id: not in shop\.orders"):
-        statement(table(), {}, Mode.SNAPSHOT, WINDOW)
-
-
-@pytest.mark.parametrize(
-    ("type_", "source", "suggested"),
-    [
-        (ColumnType.INT64, "numeric", "NUMERIC or BIGNUMERIC"),
-        (ColumnType.DATE, "timestamptz", "TIMESTAMP"),
-        (ColumnType.TIMESTAMP, "timestamp", "DATETIME"),
-        (ColumnType.BOOL, "text", "STRING"),
-        (ColumnType.NUMERIC, "float8", "FLOAT64"),
-        (ColumnType.FLOAT64, "box", "STRING"),
-    ],
-)
-def test_a_type_that_does_not_fit_is_refused_with_one_that_does(type_: ColumnType, source: str, suggested: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"column c: declared {type_}.*has {source}; declare {suggested}"):
-        select(Column(name="c", type=type_), SourceColumn("c", source, -1), table())
-
-
-def test_any_type_can_be_read_as_its_text() -> None:
-    assert (
-        select(Column(name="c", type=ColumnType.STRING), SourceColumn("c", "box", -1), table()).expression
-        == '"c"::text'
+def test_the_statement_lists_the_columns_in_order_and_then_the_flags() -> None:
+    reads = [
+        Read(Column(name="id", type=ColumnType.INT64), '"id"'),
+        Read(Column(name="amount", type=ColumnType.NUMERIC), "a", unrepresentable='"amount" > 1'),
+        Read(Column(name="Name", type=ColumnType.STRING), '"Na""me"'),
+    ]
+    text, flags = select_list(table(), reads)
+    assert text == (
+        'SELECT "id" AS c0, a AS c1, "Na""me" AS c2, coalesce("amount" > 1, false) AS c3 FROM "shop"."orders"'
     )
+    assert flags == ["amount"]
 
 
-@pytest.mark.parametrize(
-    ("modifier", "expected"),
-    [
-        (((18 << 16) | 2) + 4, ' ELSE "c" END)::numeric(18,2)'),
-        (-1, '"c"::text'),
-        (((100 << 16) | 2) + 4, '"c"::text'),
-    ],
-)
-def test_a_numeric_travels_with_its_precision_or_as_text(modifier: int, expected: str) -> None:
-    found = select(Column(name="c", type=ColumnType.NUMERIC), SourceColumn("c", "numeric", modifier), table())
-    assert found.expression.endswith(expected)
+def test_the_index_that_a_window_needs_is_spelled_out() -> None:
+    assert index_statement(table(), TIMESTAMP) == ('CREATE INDEX CONCURRENTLY ON "shop"."orders" ((greatest(a, b)))')
+
+
+def test_on_a_replica_a_window_ends_before_what_was_replayed() -> None:
+    replayed = NOW - timedelta(minutes=2)
+    assert window_high(replace(clock(), replayed=replayed), TIMESTAMP, SAFETY) == replayed - SAFETY
+
+
+def test_a_replica_that_has_replayed_nothing_gives_the_first_time() -> None:
+    first = datetime.min.replace(tzinfo=UTC)
+    assert window_high(replace(clock(), replayed=first), TIMESTAMP, SAFETY) == first

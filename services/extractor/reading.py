@@ -1,0 +1,238 @@
+"""Reads a plan and lands its parts: by one statement, or by chunks with several readers; retries what may pass.
+
+An attempt that breaks off is followed by another from the last finished chunk on, after a pause that grows to half a
+minute: connections lost, statements cancelled, a server that restarts or fails over, a replica's recovery conflicts.
+"""
+
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import psycopg
+import pyarrow as pa
+import structlog
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from services.core.batch import Part
+from services.core.errors import LeaseLost, TransientError
+from services.extractor.landing import Landing
+from services.extractor.parts import parquet_parts
+from services.extractor.plan import ChunkResult, Plan
+from services.extractor.reader import Engine, Reader
+from services.extractor.session import Sessions, Snapshot
+from services.extractor.work import Claim, Work
+
+log = structlog.get_logger()
+
+
+class SourceRewritten(TransientError):
+    """The table was rewritten, or another server took over, while it was read by pages: it is read from the start."""
+
+
+def _may_pass(error: BaseException) -> bool:
+    lasting = isinstance(error, (SourceRewritten, LeaseLost))
+    return isinstance(error, (TransientError, psycopg.OperationalError)) and not lasting
+
+
+def _say(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    pause = state.next_action.sleep if state.next_action else 0
+    log.warning("read.again", attempt=state.attempt_number, pause_seconds=round(pause, 1), reason=str(error))
+
+
+def attempts(most: int) -> Retrying:
+    """The pauses between attempts: from one second, doubling, at most thirty."""
+    return Retrying(
+        retry=retry_if_exception(_may_pass),
+        stop=stop_after_attempt(most),
+        wait=wait_exponential_jitter(initial=1, max=30),
+        before_sleep=_say,
+        reraise=True,
+    )
+
+
+@dataclass
+class Read:
+    """What reading gave, whatever way it was read."""
+
+    parts: list[Part] = field(default_factory=list)
+    unrepresentable: Counter[str] = field(default_factory=Counter)
+
+    def add(self, result: ChunkResult) -> None:
+        """Add what came of a chunk."""
+        self.parts += result.parts
+        self.unrepresentable.update(result.unrepresentable)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One batch's reading, given its surroundings."""
+
+    engine: Engine
+    plan: Plan
+    landing: Landing
+    part_rows: int
+    most_attempts: int
+    hold: Callable[[], None]
+    """Raises LeaseLost when this process may no longer work on the batch."""
+
+    def _put(
+        self,
+        batches: Iterator[pa.RecordBatch],
+        name: Callable[[int], str],
+    ) -> list[Future[Part]]:
+        futures = []
+        for piece, (content, rows) in enumerate(parquet_parts(batches, self.part_rows)):
+            self.hold()
+            futures.append(self.landing.put(name(piece), content, rows))
+        return futures
+
+    def chunks(self, work: Work, sessions: Sessions, readers: int) -> int:
+        """Read chunks until there is none left to claim; returns how many were read.
+
+        Raises:
+            DataError: a value does not fit.
+            TransientError: a chunk could not be read in all attempts, or the table was rewritten meanwhile.
+        """
+        stop = threading.Event()
+        with ThreadPoolExecutor(readers, thread_name_prefix="read") as pool:
+            started = [pool.submit(copy_context().run, self._chunks, work, sessions, stop) for _ in range(readers)]
+            try:
+                return sum(future.result() for future in started)
+            finally:
+                stop.set()  # after an error, or when the process is told to end: no further chunks
+
+    def _chunks(self, work: Work, sessions: Sessions, stop: threading.Event) -> int:
+        reader = Reader(self.engine)
+        read = 0
+        landing: tuple[Claim, ChunkResult, list[Future[Part]]] | None = None
+        try:
+            while not stop.is_set() and (claim := work.claim()) is not None:
+                now = self._chunk(reader, work, claim, sessions)
+                # The parts of one chunk are uploaded while the next is read.
+                if landing is not None:
+                    _landed(work, *landing)
+                landing = now
+                read += 1
+            if landing is not None:
+                _landed(work, *landing)
+        except BaseException:
+            stop.set()
+            raise
+        finally:
+            reader.close()
+        return read
+
+    def _chunk(
+        self, reader: Reader, work: Work, claim: Claim, sessions: Sessions
+    ) -> tuple[Claim, ChunkResult, list[Future[Part]]]:
+        for attempt in attempts(self.most_attempts):
+            with attempt:
+                if attempt.retry_state.attempt_number > 1:
+                    claim = work.again(claim)
+                snapshot = self.snapshot(sessions)
+                counts: Counter[str] = Counter()
+                statement = self.plan.statement(claim.chunk)
+                try:
+                    futures = self._put(
+                        reader.read(self.plan, statement, snapshot, snapshot.read_at, counts),
+                        lambda piece: self.landing.part_name(claim.chunk, piece, claim.attempt),  # noqa: B023
+                    )
+                except TransientError:
+                    sessions.check(snapshot)
+                    raise
+        result = ChunkResult(
+            chunk=claim.chunk,
+            read_at=snapshot.read_at,
+            oldest_running=snapshot.oldest_running,
+            parts=[],
+            unrepresentable=dict(+counts),
+        )
+        return claim, result, futures
+
+    def snapshot(self, sessions: Sessions) -> Snapshot:
+        """The session's snapshot.
+
+        Raises:
+            SourceRewritten: ranges of pages no longer mean what they meant when the plan was made.
+        """
+        snapshot = sessions.current()
+        if snapshot.layout != self.plan.layout:
+            raise SourceRewritten(
+                f"table {self.plan.table}: its rows were moved (VACUUM FULL, CLUSTER, TRUNCATE, ALTER TABLE) or "
+                f"another server took over while it was read; was {self.plan.layout}, is {snapshot.layout}"
+            )
+        return snapshot
+
+    def catch_up(self, newer_than: int, sessions: Sessions) -> Read:
+        """Search all pages for row versions that an earlier snapshot may not have seen (see ``plan``).
+
+        Raises:
+            DataError: a value does not fit.
+            TransientError: it could not be done in all attempts, or the table was rewritten meanwhile.
+        """
+        log.info("read.catch_up", chunks=len(self.plan.bounds), newer_than=newer_than)
+        for attempt in attempts(self.most_attempts):
+            with attempt:
+                sessions.close()  # the next snapshot is later than all before, in this process and in others
+                return self._catch_up(newer_than, self.snapshot(sessions))
+        raise AssertionError  # attempts() ends with a result or the last error
+
+    def _catch_up(self, newer_than: int, snapshot: Snapshot) -> Read:
+        reader = Reader(self.engine)
+        first = len(self.plan.bounds)
+        distinct = int(snapshot.read_at.timestamp() * 1_000_000)  # another snapshot's parts have other names
+        read = Read()
+        try:
+            for chunk in range(first):
+                statement = self.plan.statement(chunk, newer_than)
+                batches = reader.read(self.plan, statement, snapshot, snapshot.read_at, read.unrepresentable)
+                futures = self._put(batches, lambda piece: self.landing.part_name(first + chunk, piece, distinct))  # noqa: B023
+                read.parts += [future.result() for future in futures]
+        finally:
+            reader.close()
+        return read
+
+    def stream(self, read_at: datetime, begin: Callable[[], None]) -> Read | None:
+        """Read everything by one statement; None when there is nothing, and then nothing was written anywhere.
+
+        Args:
+            read_at: value of ``_extracted_at``: not later than now.
+            begin: called once, before the first part is put.
+
+        Raises:
+            DataError: a value does not fit.
+            TransientError: it could not be read in all attempts.
+        """
+        begun = False
+        for attempt in attempts(self.most_attempts):
+            with attempt:
+                number = attempt.retry_state.attempt_number
+                counts: Counter[str] = Counter()
+                reader = Reader(self.engine)
+                try:
+                    batches = reader.read(self.plan, self.plan.statement(), None, read_at, counts)
+                    first = next(batches, None)
+                    if first is None:
+                        return None
+                    if not begun:
+                        begin()
+                        begun = True
+                    futures = self._put(
+                        itertools.chain([first], batches),
+                        lambda piece: self.landing.part_name(piece, 0, number),  # noqa: B023
+                    )
+                finally:
+                    reader.close()
+                return Read([future.result() for future in futures], counts)
+        raise AssertionError  # attempts() ends with a result or the last error
+
+
+def _landed(work: Work, claim: Claim, result: ChunkResult, futures: list[Future[Part]]) -> None:
+    parts = [future.result() for future in futures]
+    work.done(claim, result.model_copy(update={"parts": parts}))

@@ -1,0 +1,137 @@
+"""The chunks of a plan as work that several tasks share, kept in the state: who reads which, and what came of it.
+
+A chunk is claimed by creating its document; a claim is void once its claimant's lease is no longer held under the same
+token, so a task that died leaves nothing behind that another could not take over, and a task that is tried again does
+not read what its first try has finished.
+"""
+
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from services.core.state.lease import Lease, look
+from services.core.state.store import Document, DocumentChanged, DocumentExists, DocumentStore
+from services.extractor.plan import ChunkResult, Plan
+
+_PLANS, _CHUNKS = "plans", "chunks"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A chunk that this process reads now."""
+
+    chunk: int
+    attempt: int
+    """1 for the first claim of the chunk by anybody; in the names of its parts."""
+    document: Document
+
+
+def share(store: DocumentStore, plan: Plan) -> None:
+    """Let other tasks of the execution see the plan."""
+    store.create(_PLANS, plan.batch_id, plan.model_dump(mode="json"))
+
+
+def shared_plan(store: DocumentStore, batch_id: str) -> Plan | None:
+    """The plan of a batch, or None."""
+    document = store.get(_PLANS, batch_id)
+    return Plan.model_validate(document.data) if document else None
+
+
+def shared_plans(store: DocumentStore, execution: str) -> list[Plan]:
+    """The plans of an execution's batches that are being read."""
+    return [Plan.model_validate(document.data) for document in store.query(_PLANS, {"execution": execution})]
+
+
+def forget(store: DocumentStore, batch_id: str) -> None:
+    """Remove a batch's plan and chunks, the plan first: nobody claims any more. Safe to repeat."""
+    plan = store.get(_PLANS, batch_id)
+    for document in [*([plan] if plan else []), *store.query(_CHUNKS, {"batch": batch_id})]:
+        try:
+            store.delete(document)
+        except DocumentChanged:
+            current = store.get(document.collection, document.id)
+            if current is not None:
+                store.delete(current)
+
+
+class Work:
+    """The chunks of one plan, as this process sees them; its methods can be called from several threads."""
+
+    def __init__(self, store: DocumentStore, plan: Plan, claimant: Lease) -> None:
+        """Join the work.
+
+        Args:
+            store: the state's documents.
+            plan: what is to be read, in chunks.
+            claimant: lease that this process holds as long as it works.
+        """
+        self._store, self._plan = store, plan
+        self._name, self._token = claimant.name, claimant.token
+        self._lock = threading.Lock()
+        self._next = 0
+
+    def _id(self, chunk: int) -> str:
+        return f"{self._plan.batch_id}-{chunk:05}"
+
+    def claim(self) -> Claim | None:
+        """The next chunk that nobody reads; None when there is none now."""
+        while True:
+            with self._lock:
+                chunk, self._next = self._next, self._next + 1
+            if chunk >= len(self._plan.bounds):
+                return self._take_over()
+            data = {"batch": self._plan.batch_id, "chunk": chunk, "attempt": 1, **self._mine(), "result": None}
+            try:
+                return Claim(chunk, 1, self._store.create(_CHUNKS, self._id(chunk), data))
+            except DocumentExists:
+                continue
+
+    def _mine(self) -> dict[str, str | int]:
+        return {"lease": self._name, "token": self._token}
+
+    def _take_over(self) -> Claim | None:
+        """A chunk whose claimant is gone."""
+        for document in self._documents():
+            if document.data["result"] is not None or self._alive(document):
+                continue
+            attempt = document.data["attempt"] + 1
+            try:
+                taken = self._store.update(document, {**document.data, **self._mine(), "attempt": attempt})
+            except DocumentChanged:
+                continue
+            return Claim(document.data["chunk"], attempt, taken)
+        return None
+
+    def _alive(self, document: Document) -> bool:
+        name, token = document.data["lease"], document.data["token"]
+        if (name, token) == (self._name, self._token):
+            return True
+        lease = look(self._store, name)
+        return lease is not None and lease.token == token and lease.held(datetime.now(UTC))
+
+    def again(self, claim: Claim) -> Claim:
+        """The claim for another attempt of this process, whose parts have other names.
+
+        Raises:
+            DocumentChanged: another process took the chunk over.
+        """
+        attempt = claim.attempt + 1
+        return Claim(
+            claim.chunk, attempt, self._store.update(claim.document, {**claim.document.data, "attempt": attempt})
+        )
+
+    def done(self, claim: Claim, result: ChunkResult) -> None:
+        """Note what came of a chunk.
+
+        Raises:
+            DocumentChanged: another process took the chunk over.
+        """
+        self._store.update(claim.document, {**claim.document.data, "result": result.model_dump(mode="json")})
+
+    def _documents(self) -> list[Document]:
+        return self._store.query(_CHUNKS, {"batch": self._plan.batch_id})
+
+    def results(self) -> list[ChunkResult]:
+        """What came of the chunks that are done, in order."""
+        found = (document.data["result"] for document in self._documents())
+        return [ChunkResult.model_validate(result) for result in found if result is not None]

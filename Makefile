@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo up down seed test lint format lock docs clean
+.PHONY: benchmark benchmark-setup help setup demo up down seed test lint format lock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,15 @@ seed: setup ## fill the running stack's PostgreSQL with sample data
 
 test: setup ## all tests (TESTS=tests/unit for some)
 	$(BIN)/python -m pytest $(TESTS)
+
+benchmark-setup: setup ## install the engines that the benchmark compares with
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/benchmark.txt
+
+benchmark: benchmark-setup ## measure the extractor: ratios, in one run (ten minutes, 5 GB of disk; quiet machine)
+	$(BIN)/python -m benchmarks.extraction engines
+	$(BIN)/python -m benchmarks.extraction memory
+	$(BIN)/python -m benchmarks.extraction incremental
+	$(BIN)/python -m benchmarks.extraction start
 
 lint: setup ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .

@@ -18,9 +18,9 @@ from local.stack.errors import StackError
 from local.stack.options import PROJECT, REPOSITORY
 from local.stack.record import Stack
 from services.core.batch import Batch, BatchState
+from services.core.gcs import GcsObjectStore
 from services.core.settings import OpsSettings
 from services.core.state.state import PipelineState, Run, open_state
-from services.core.storage import GcsObjectStore
 from services.core.tables import Tables, load_tables
 from services.core.warehouse import bigquery_client
 

@@ -75,6 +75,10 @@ class ExtractorSettings(CoreSettings, SourceSettings):
     extract_readers: Annotated[int, Field(ge=1, le=32)] = Field(
         default=2, description="Connections that read a large table side by side."
     )
+    extract_chunk_pages: PositiveInt = Field(
+        default=8192,
+        description="Pages (of 8 KiB) of a table in a chunk, the unit of reading side by side and of trying again.",
+    )
     extract_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         default=8, description="Most attempts at a read that breaks off; the pauses grow to half a minute."
     )

@@ -1,18 +1,9 @@
-"""Objects in buckets: create once, read, list, and a move that loses nothing (Google's client, real or emulator)."""
+"""Objects in buckets: create once, read, list, and a move that loses nothing. What the pipeline needs of a bucket."""
 
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
-
-from google.api_core.exceptions import NotFound, PreconditionFailed
-from google.cloud.storage import Blob, Client
-from google.cloud.storage.retry import DEFAULT_RETRY
-
-from services.core.errors import DataError, TransientError
-
-_UPLOAD_BYTES = 8 * 1024 * 1024
-"""What the client copies of an object at a time while it sends it."""
 
 
 @dataclass(frozen=True)
@@ -55,80 +46,3 @@ class ObjectStore(Protocol):
             DataError: it is in neither place.
             TransientError: the copy differs from the original, which stays.
         """
-
-
-class GcsObjectStore:
-    """Google Cloud Storage, or an emulator through ``STORAGE_EMULATOR_HOST``."""
-
-    def __init__(self, project: str) -> None:
-        self._client = Client(project=project)
-
-    def create(
-        self, bucket: str, name: str, data: io.BytesIO, content_type: str, metadata: Mapping[str, str] | None = None
-    ) -> StoredObject:
-        """Write an object that is not there yet; the same content again is no error, other content is a DataError."""
-        blob = self._client.bucket(bucket).blob(name, chunk_size=_UPLOAD_BYTES)
-        blob.metadata = dict(metadata or {})
-        try:
-            blob.upload_from_file(
-                data, rewind=True, content_type=content_type, if_generation_match=0, checksum="crc32c"
-            )
-        except PreconditionFailed:
-            # Either a retry whose first answer was lost, or somebody else's object.
-            found = self._client.bucket(bucket).get_blob(name)
-            if found is None or found.download_as_bytes() != data.getvalue():
-                raise DataError(
-                    "object_exists", f"gs://{bucket}/{name} exists with other content", object_name=name
-                ) from None
-            return _described(found)
-        return _described(blob)
-
-    def replace(self, bucket: str, name: str, data: bytes, content_type: str) -> StoredObject:
-        """Write an object whether it is there or not."""
-        blob = self._client.bucket(bucket).blob(name)
-        blob.upload_from_string(data, content_type=content_type, checksum="crc32c", retry=DEFAULT_RETRY)
-        return _described(blob)
-
-    def read(self, bucket: str, name: str) -> bytes | None:
-        """An object's content, or None."""
-        try:
-            content: bytes = self._client.bucket(bucket).blob(name).download_as_bytes()
-        except NotFound:
-            return None
-        return content
-
-    def stat(self, bucket: str, name: str) -> StoredObject | None:
-        """An object's description, or None."""
-        blob = self._client.bucket(bucket).get_blob(name)
-        return _described(blob) if blob else None
-
-    def list(self, bucket: str, prefix: str) -> list[StoredObject]:
-        """The objects below a prefix, by name."""
-        return [_described(blob) for blob in self._client.list_blobs(bucket, prefix=prefix)]
-
-    def move(self, bucket: str, name: str, to_bucket: str, to_name: str) -> bool:
-        """Copy, verify, delete; False when the object was moved before (it is there and no longer here)."""
-        source = self._client.bucket(bucket)
-        blob = source.get_blob(name)
-        if blob is None:
-            if self.stat(to_bucket, to_name) is None:
-                raise DataError(
-                    "object_missing", f"gs://{bucket}/{name} is neither there nor in {to_bucket}", object_name=name
-                )
-            return False
-        target = self._client.bucket(to_bucket).blob(to_name)
-        token, _, _ = target.rewrite(blob, retry=DEFAULT_RETRY)
-        while token is not None:
-            token, _, _ = target.rewrite(blob, token=token, retry=DEFAULT_RETRY)
-        target.reload()
-        if (target.size, target.crc32c) != (blob.size, blob.crc32c):
-            raise TransientError(f"copy of gs://{bucket}/{name} to gs://{to_bucket}/{to_name} differs from it")
-        try:
-            source.delete_blob(name, if_generation_match=blob.generation, retry=DEFAULT_RETRY)
-        except NotFound:
-            return False  # Another handler of the same batch was faster; the copy is the same.
-        return True
-
-
-def _described(blob: Blob) -> StoredObject:
-    return StoredObject(blob.bucket.name, blob.name, int(blob.generation), int(blob.size), str(blob.crc32c))

@@ -5,6 +5,7 @@ went on); 2 settings, tables.yaml or the command line are wrong and nothing was 
 """
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ from services.core.service import end_on_sigterm, start
 from services.core.settings import ExtractorSettings
 from services.core.state.lease import holding
 from services.core.state.state import PipelineState, Run, open_state
+from services.core.storage import ObjectStore
 from services.core.tables import Mask, Mode, Table
 from services.extractor.dry_run import dry_run, show
 from services.extractor.extraction import Extractor, Outcome
@@ -46,13 +48,17 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def run(settings: ExtractorSettings, state: PipelineState, tables: list[Table], mode: Mode | None) -> list[Outcome]:
     """Extract this task's tables one after the other, help the other tasks, and note the run in the history."""
-    from services.core.storage import GcsObjectStore  # its imports take as long as all others together
-
     started = datetime.now(UTC)
     run_id = new_batch_id(started)
     task = Task.of(settings, run_id)
     structlog.contextvars.bind_contextvars(run_id=run_id, task=task.index)
-    objects = GcsObjectStore(settings.gcp_project)
+
+    @functools.cache
+    def objects() -> ObjectStore:
+        from services.core.gcs import GcsObjectStore
+
+        return GcsObjectStore(settings.gcp_project)
+
     engine = Engine(conninfo(settings))
     threading.Thread(target=engine.start, name="engine", daemon=True).start()  # beside the first questions
     with (

@@ -59,12 +59,18 @@ class Extractor:
 
     settings: ExtractorSettings
     state: PipelineState
-    objects: ObjectStore
+    open_objects: Callable[[], ObjectStore]
+    """Opens the bucket, once: its client takes longer to import than all else together, and reading needs none."""
     run_id: str
     task: Task
     task_lease: Lease
     progress: Progress
     engine: Engine
+
+    @property
+    def objects(self) -> ObjectStore:
+        """The buckets."""
+        return self.open_objects()
 
     @property
     def patience(self) -> timedelta:
@@ -205,7 +211,7 @@ class Extractor:
 
     def _stream(self, table: Table, batch: Batch, plan: Plan, lease: Lease) -> tuple[Plan, Read] | None:
         """Read by one statement; the state hears of the batch when the first rows are there."""
-        with Landing(self.objects, self.settings, batch, self.progress) as landing:
+        with Landing(self.open_objects, self.settings, batch, self.progress) as landing:
             read = self._reading(plan, landing, lease.renew).stream(
                 batch.extracted_at, lambda: self._begin(batch, lease)
             )
@@ -227,7 +233,7 @@ class Extractor:
         """Read by chunks, with whichever task of the execution helps; then look at what snapshots disagree on."""
         work = Work(self.state.store, plan, self.task_lease)
         with (
-            Landing(self.objects, self.settings, batch, self.progress) as landing,
+            Landing(self.open_objects, self.settings, batch, self.progress) as landing,
             self._sessions(table, plan) as sessions,
         ):
             reading = self._reading(plan, landing, lease.renew)
@@ -288,7 +294,7 @@ class Extractor:
             self.progress.started(table.name, plan.estimated_rows)
             try:
                 with (
-                    Landing(self.objects, self.settings, batch, self.progress) as landing,
+                    Landing(self.open_objects, self.settings, batch, self.progress) as landing,
                     self._sessions(table, plan) as sessions,
                 ):
                     work = Work(self.state.store, plan, self.task_lease)

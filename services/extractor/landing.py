@@ -2,6 +2,7 @@
 
 import io
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 
@@ -25,7 +26,9 @@ log = structlog.get_logger()
 class Landing:
     """Uploads the parts of one batch in the background, a bounded number at a time."""
 
-    def __init__(self, objects: ObjectStore, settings: CoreSettings, batch: Batch, progress: Progress) -> None:
+    def __init__(
+        self, objects: Callable[[], ObjectStore], settings: CoreSettings, batch: Batch, progress: Progress
+    ) -> None:
         self._objects, self._settings, self._batch, self._progress = objects, settings, batch, progress
         self._room = threading.Semaphore(UPLOADS + 1)
         self._pool = ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload")
@@ -52,7 +55,7 @@ class Landing:
 
     def _upload(self, name: str, content: io.BytesIO, rows: int) -> Part:
         batch = self._batch
-        stored = self._objects.create(
+        stored = self._objects().create(
             self._settings.landing_bucket,
             name,
             content,

@@ -18,9 +18,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from services.core.batch import ManifestColumn, Part
 from services.extractor.source import Storage
 
-CHUNK_PAGES = 8192
-"""Pages (of 8 KiB) in a chunk: 64 MiB of a table, which is one part of some 10 MB, and about a second's work."""
-
 MOST_CHUNKS = 512
 """A larger table has larger chunks: each is a document in the state while it is read."""
 
@@ -78,18 +75,19 @@ class ChunkResult(BaseModel):
     unrepresentable: dict[str, int] = Field(default_factory=dict)
 
 
-def page_bounds(storage: Storage, *, everything: bool) -> list[int]:
+def page_bounds(storage: Storage, chunk_pages: int, *, everything: bool) -> list[int]:
     """First pages of the chunks in which a table is read; empty when one statement is better.
 
     The bounds hold for every partition alike: page n of each belongs to one chunk.
 
     Args:
         storage: how the table is stored.
+        chunk_pages: pages of a chunk, all partitions together.
         everything: whether most of the table is read; a narrow window is one statement over the cursor's index.
     """
-    if not (everything and storage.by_pages) or storage.pages <= CHUNK_PAGES:
+    if not (everything and storage.by_pages) or storage.pages <= chunk_pages:
         return []
-    pages = max(CHUNK_PAGES, storage.pages // MOST_CHUNKS)
+    pages = max(chunk_pages, storage.pages // MOST_CHUNKS)
     width = max(1, pages * storage.largest // storage.pages)
     return list(range(0, storage.largest, width))
 

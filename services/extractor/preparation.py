@@ -104,7 +104,7 @@ def prepare(
         estimate = source.estimate(plan.statement())
         missing = _missing_index(source, table, plan, window, mode, storage, estimate)
     everything = mode is Mode.SNAPSHOT or window.low is None or "Seq Scan" in estimate.scans
-    bounds = page_bounds(storage, everything=everything)
+    bounds = page_bounds(storage, settings.extract_chunk_pages, everything=everything)
     # Orders row versions: later than the extraction before, whatever the source's clock does.
     extracted_at = clock.now.astimezone(UTC)
     if progress.extracted_at is not None:

@@ -11,10 +11,10 @@ import structlog
 from cloudevents.http import CloudEvent
 
 from services.core.events import BatchLoadedPublisher, parse_message, parse_object_finalized
+from services.core.gcs import GcsObjectStore
 from services.core.service import start
 from services.core.settings import LoaderSettings
 from services.core.state.state import open_state
-from services.core.storage import GcsObjectStore
 from services.core.warehouse import bigquery_client
 from services.loader.loading import Loader
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from services.core.errors import ConfigurationError, PipelineError
+from services.core.gcs import GcsObjectStore
 from services.core.settings import OpsSettings, read_settings
 from services.core.state.state import open_state
-from services.core.storage import GcsObjectStore
 from services.core.tables import Mode, load_tables
 from services.ops.environment import adopt_local_stack
 from services.ops.status import collect_status, print_status
@@ -36,11 +36,16 @@ def _surroundings() -> None:
 def extract(
     table: Annotated[list[str] | None, typer.Option(help="Only this table; repeatable.")] = None,
     mode: Annotated[Mode | None, typer.Option(help="Instead of the mode in tables.yaml.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the window, the rows expected and the statement; read nothing.")
+    ] = False,
 ) -> None:
     """Run the extractor, as the Cloud Run job does; its exit code is this command's."""
     arguments = [part for name in table or [] for part in ("--table", name)]
     if mode is not None:
         arguments += ["--mode", mode.value]
+    if dry_run:
+        arguments.append("--dry-run")
     command = [sys.executable, "-m", "services.extractor", *arguments]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 

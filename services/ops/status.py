@@ -24,6 +24,10 @@ class BatchStatus(BaseModel):
     window_high: datetime
     started_at: datetime
     merged_at: datetime | None
+    unrepresentable: dict[str, int]
+    """Per column, the values that its type could not hold."""
+    drift: list[str]
+    """How the source differed from the declared columns."""
     error: str | None
 
 
@@ -59,6 +63,8 @@ def _batch_status(batch: Batch) -> BatchStatus:
         window_high=batch.window.high,
         started_at=batch.started_at,
         merged_at=batch.merged_at,
+        unrepresentable=batch.unrepresentable,
+        drift=batch.drift,
         error=f"{batch.error.code}: {batch.error.message}" if batch.error else None,
     )
 
@@ -134,6 +140,10 @@ def print_status(status: Status, console: Console) -> None:
     for row in status.tables:
         if row.last_batch and row.last_batch.error:
             console.print(f"[bold red]{row.table}[/] {row.last_batch.error}")
+        for column, count in (row.last_batch.unrepresentable if row.last_batch else {}).items():
+            console.print(f"[yellow]{row.table}[/] {count:,} value(s) of {column} could not be held by its type")
+        for difference in row.last_batch.drift if row.last_batch else []:
+            console.print(f"[yellow]{row.table}[/] schema drift: {difference}")
     if status.unknown_landed_objects or status.unknown_failed_objects:
         console.print(
             f"objects of no declared table: {status.unknown_landed_objects} in landing, "

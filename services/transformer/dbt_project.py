@@ -6,6 +6,7 @@ Two runs cannot share a process at the same time (dbt's own restriction); the tr
 import json
 import os
 import threading
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from dbt.cli.main import dbtRunner, dbtRunnerResult
 from services.core.batch import Batch
 from services.core.errors import ConfigurationError, PipelineError
 from services.core.settings import TransformerSettings
-from services.core.tables import Table, Tables
+from services.core.tables import Mode, Table, Tables
 from services.core.warehouse import hashed_table_id
 
 log = structlog.get_logger()
@@ -47,20 +48,43 @@ class NodeResult:
         return self.status in ("error", "runtime error", "skipped")
 
 
-def batches_variable(settings: TransformerSettings, tables: dict[str, Table], batches: list[Batch]) -> dict[str, Any]:
-    """The ``batches`` variable that the bronze models read: per model its batches' hashed tables."""
-    variable: dict[str, list[dict[str, str]]] = {}
+def batches_variable(
+    settings: TransformerSettings, tables: dict[str, Table], batches: list[Batch], merged: Iterable[Batch] = ()
+) -> dict[str, list[dict[str, Any]]]:
+    """The ``batches`` variable that the bronze models read, by model; ``dbt/dbt_project.yml`` says what is in it.
+
+    Args:
+        settings: where the hashed tables are.
+        tables: the batches' tables, by name.
+        batches: the batches to merge.
+        merged: batches that are in bronze; of each table's snapshots among them, the newest counts. Without it, a batch
+            that comes after a later snapshot can bring back rows which that snapshot found gone.
+    """
+    newest: dict[str, dict[str, str]] = {}
+    for batch in sorted(merged, key=lambda batch: (batch.extracted_at, batch.id)):
+        if batch.mode is Mode.SNAPSHOT:
+            newest[batch.table] = _version(batch)
+    variable: dict[str, list[dict[str, Any]]] = {}
     for batch in batches:
         table = tables[batch.table]
         variable.setdefault(table.bronze_model, []).append(
-            {
+            _version(batch)
+            | {
                 "table": hashed_table_id(settings.gcp_project, settings.dataset_temp, batch),
-                "batch_id": batch.id,
-                "extracted_at": batch.extracted_at.isoformat(),
                 "source": table.source,
+                "snapshot": batch.mode is Mode.SNAPSHOT,
+                "columns": [{"name": column.name, "data_type": column.type.value} for column in batch.added_columns],
+                "deletes": table.deletes,
+                "deleted_at": table.deleted_at,
+                "merged_snapshot": newest.get(batch.table),
             }
         )
     return variable
+
+
+def _version(batch: Batch) -> dict[str, str]:
+    """What orders batches among one another."""
+    return {"batch_id": batch.id, "extracted_at": batch.extracted_at.isoformat()}
 
 
 class DbtProject:

@@ -1,8 +1,8 @@
 """Puts the transformer together from its settings; the one place that both entry points share."""
 
+from services.core.gcs import GcsObjectStore
 from services.core.settings import TransformerSettings
 from services.core.state.state import open_state
-from services.core.storage import GcsObjectStore
 from services.core.tables import Tables
 from services.core.warehouse import bigquery_client
 from services.transformer.artifacts import BucketArtifacts

@@ -24,7 +24,7 @@ class Comparison:
     source_rows: int = 0
     bronze_rows: int = 0
     lost: list[Row] = field(default_factory=list)
-    """Keys that are in the source and not in bronze."""
+    """Keys that are in the source and not, or only as deleted, in bronze."""
     foreign: list[Row] = field(default_factory=list)
     """Keys that are in bronze and not in the source."""
     doubled: list[Row] = field(default_factory=list)
@@ -59,13 +59,18 @@ def _source_rows(connection: psycopg.Connection[Any], table: Table) -> Iterator[
         sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns),
         sql.Identifier(table.schema_name, table.relation_name),
     )
+    for column in table.columns:
+        if column.name == table.deleted_at:  # what the source itself calls deleted is deleted in bronze
+            query += sql.SQL(" WHERE {} IS NULL").format(sql.Identifier(column.name_in_source))
     with connection.transaction(), connection.cursor(name="comparison") as cursor:
         cursor.itersize = 20_000
         yield from cursor.execute(query)
 
 
 def compare(connection: psycopg.Connection[Any], client: bigquery.Client, table: Table, bronze: str) -> Comparison:
-    """Compare a table's source with its bronze table; holds the source's rows in memory.
+    """Compare a table's source with the rows of its bronze table that are not deleted.
+
+    Holds the source's rows in memory.
 
     Args:
         connection: to the source database, with TimeZone UTC or not: timestamps are compared as instants.
@@ -84,7 +89,8 @@ def compare(connection: psycopg.Connection[Any], client: bigquery.Client, table:
     result.source_rows = len(source)
     seen: set[Row] = set()
     columns = ", ".join(f"`{name}`" for name in names)
-    for found in client.query(f"SELECT {columns} FROM `{bronze}`").result():  # noqa: S608
+    alive = f"SELECT {columns} FROM `{bronze}` WHERE _deleted_at IS NULL"  # noqa: S608
+    for found in client.query(alive).result():
         row: Row = tuple(found[place] for place in range(len(names)))  # values() would copy every value deeply
         result.bronze_rows += 1
         if key(row) in seen:

@@ -11,3 +11,18 @@
   {%- endif -%}
   `{{ name }}`
 {%- endmacro %}
+
+
+{#- A moment, RFC 3339 with its offset, as a TIMESTAMP. -#}
+{% macro timestamp_literal(moment) -%}
+  timestamp({{ text_literal(moment) }})
+{%- endmacro %}
+
+
+{#- A column's name, quoted: reserved words are names, too. -#}
+{% macro column_name(column) -%}
+  {%- if not modules.re.fullmatch('[^`\\\\\x00-\x1f]+', column.name) -%}
+    {{ exceptions.raise_compiler_error("Not a column's name: " ~ column.name) }}
+  {%- endif -%}
+  {{ adapter.quote(column.name) }}
+{%- endmacro %}

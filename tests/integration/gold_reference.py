@@ -64,6 +64,12 @@ def percentage(part: Decimal | int, whole: Decimal | int) -> Decimal:
     return rounded(100 * Fraction(part) / Fraction(whole)) if whole else Decimal(0)
 
 
+def alive(bronze: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a bronze table that are not deleted, without the column that says so."""
+    there = bronze[[row["_deleted_at"] is None for row in rows(bronze)]]
+    return there.drop(columns="_deleted_at")
+
+
 def _standardized(value: str | None) -> str | None:
     return None if value is None else value.strip().upper()
 
@@ -79,7 +85,7 @@ def _quality(row: Row) -> str:
 def clean_companies(companies: pd.DataFrame) -> pd.DataFrame:
     """Return ``cnpj_ws_clean``."""
     return derive(
-        companies,
+        alive(companies),
         standardized_state=lambda row: _standardized(row["state"]),
         standardized_uf=lambda row: _standardized(row["uf"]),
         standardized_city=lambda row: _standardized(row["city"]),
@@ -118,7 +124,7 @@ def clean_installments(installments: pd.DataFrame, today: date) -> pd.DataFrame:
             return "PAID"
         return "OVERDUE" if row["due_date"] < today else "PENDING"
 
-    kept = frame(row for row in rows(installments) if rejection_reason(row) is None)
+    kept = frame(row for row in rows(alive(installments)) if rejection_reason(row) is None)
     return derive(
         kept,
         original_amount=_amount("original"),

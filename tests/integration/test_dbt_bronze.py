@@ -2,7 +2,10 @@
 
 import datetime as dt
 import itertools
-from collections.abc import Iterator
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,18 @@ from typing import Any
 import pytest
 from google.cloud.bigquery import SchemaField
 
-from tests.integration.warehouse_fixture import DBT_PROJECT, PROJECT, Datasets, Dbt, Warehouse, declared_schema
+from tests.integration.warehouse_fixture import (
+    ADDED,
+    PROJECT,
+    BronzeModel,
+    Dbt,
+    Warehouse,
+    bronze_project,
+    declared_schema,
+)
 
 Row = dict[str, Any]
-Batch = dict[str, str]
+Batch = dict[str, Any]
 
 NOON = dt.datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=dt.UTC)
 MODELS = ("cnpj_ws", "installments")
@@ -46,9 +57,15 @@ def empty_bronze(dbt: Dbt) -> Iterator[None]:
         dbt.client.delete_table(f"{dbt.datasets.bronze}.{model}", not_found_ok=True)
 
 
-def batch(table: str, batch_id: str, minutes: int) -> Batch:
-    extracted_at = NOON + dt.timedelta(minutes=minutes)
-    return {"table": table, "batch_id": batch_id, "extracted_at": extracted_at.isoformat(), "source": "oltp.a_table"}
+def at(minutes: float) -> dt.datetime:
+    return NOON + dt.timedelta(minutes=minutes)
+
+
+def batch(table: str, batch_id: str, minutes: float, **facts: Any) -> Batch:
+    """An entry of the variable ``batches``: an incremental batch of a table that keeps what is deleted."""
+    keeping = {"snapshot": False, "columns": [], "deletes": "keep", "deleted_at": None, "merged_snapshot": None}
+    version = {"table": table, "batch_id": batch_id, "extracted_at": at(minutes).isoformat(), "source": "oltp.a_table"}
+    return version | keeping | facts
 
 
 def load_batch(dbt: Dbt, batch_id: str, minutes: int, amounts: dict[str, int | None]) -> Batch:
@@ -128,10 +145,9 @@ def test_without_batches_the_first_run_makes_the_declared_table_and_others_do_no
     for model in MODELS:
         made = dbt.client.get_table(f"{dbt.datasets.bronze}.{model}")
         standard = {"INTEGER": "INT64", "BOOLEAN": "BOOL", "FLOAT": "FLOAT64"}
-        types = {field.name: standard.get(field.field_type, field.field_type) for field in made.schema}
-        added = {"_loaded_at": "TIMESTAMP", "_source_table": "STRING", "_batch_id": "STRING"}
-        declared = {field.name: field.field_type for field in declared_schema(model)}
-        assert (made.num_rows, types) == (0, declared | added | {"_extracted_at": "TIMESTAMP"})
+        types = {column.name: standard.get(column.field_type, column.field_type) for column in made.schema}
+        expected = {column.name: column.field_type for column in [*declared_schema(model), *ADDED]}
+        assert (made.num_rows, types) == (0, expected)
     merge(dbt, batches["b1"])
     merge(dbt)
     dbt.run("run", "--selector", "bronze", batches={"installments": []})
@@ -140,7 +156,7 @@ def test_without_batches_the_first_run_makes_the_declared_table_and_others_do_no
 
 def test_every_type_arrives_exactly(dbt: Dbt) -> None:
     at = dt.datetime(2026, 1, 31, 23, 59, 59, 999999, tzinfo=dt.UTC)
-    company = dict.fromkeys(field.name for field in declared_schema("cnpj_ws")) | {
+    company = dict.fromkeys(column.name for column in declared_schema("cnpj_ws")) | {
         "buyer_tax_id": "00123456000195",
         "share_capital": Decimal("9999999999999999.99"),
         "city": 'São "Luís" do\nParaitinga \\',
@@ -165,42 +181,508 @@ def test_a_name_that_is_not_a_table_is_refused(dbt: Dbt, table: str) -> None:
         merge(dbt, batch(table, "bad", 0))
 
 
+@pytest.mark.parametrize("fact", batch("p.d.t", "b", 0))
+def test_a_batch_that_does_not_say_all_is_refused(dbt: Dbt, fact: str) -> None:
+    whole = batch(f"{PROJECT}.x.y", "b", 0)
+    with pytest.raises(AssertionError, match=f"lacks '{fact}'"):
+        merge(dbt, {name: value for name, value in whole.items() if name != fact})
+
+
+ID, VALUE, NOTE = SchemaField("id", "INT64"), SchemaField("value", "INT64"), SchemaField("note", "STRING")
+REMOVED_ON = SchemaField("removed_on", "TIMESTAMP")
+ITEM = [ID, VALUE, REMOVED_ON]
+REMOVALS = [ID, SchemaField("day", "DATE"), SchemaField("clock", "DATETIME"), SchemaField("moment", "TIMESTAMP")]
+RESERVED = [SchemaField(name, "INT64") for name in ("order", "Group", "select", "held", "newest", "DBT_INTERNAL_DEST")]
+CASES = 10
+"""Models on which random histories run side by side: most of a run's time is dbt's, not the model's."""
+
+
+@pytest.fixture(scope="module")
+def made(warehouse_endpoint: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Dbt:
+    """A project of bronze models that are made for these tests."""
+    models = {
+        "items": BronzeModel(ITEM, ["id"]),
+        "removals": BronzeModel(REMOVALS, ["id"]),
+        "reserved": BronzeModel(RESERVED, ["order", "Group"]),
+        "reserved_whole": BronzeModel(RESERVED, []),
+        "whole": BronzeModel(ITEM, []),
+    } | {f"case_{number}": BronzeModel(ITEM, ["id"]) for number in range(CASES)}
+    return bronze_project(warehouse_endpoint, tmp_path_factory.mktemp("made"), "made", models)
+
+
+@dataclass(eq=False)
+class Feed:
+    """Merges batches into one model as the transformer does: it knows which snapshots are in bronze."""
+
+    project: Dbt
+    model: str
+    facts: Row = field(default_factory=dict)
+    """What the batches' table declares."""
+    loaded: Iterator[int] = field(default_factory=itertools.count)
+    snapshots: list[Batch] = field(default_factory=list)
+
+    def load(
+        self, batch_id: str, minutes: float, rows: list[Row], columns: Iterable[SchemaField] = ITEM, **facts: Any
+    ) -> Batch:
+        extra = facts.pop("extra", [])
+        table = self.project.load(f"{self.model}__{batch_id}_{next(self.loaded)}", rows, [*columns, *extra])
+        brought = [{"name": column.name, "data_type": column.field_type} for column in extra]
+        return batch(table, batch_id, minutes, columns=brought, **self.facts | facts)
+
+    def snapshot(self, batch_id: str, minutes: float, rows: list[Row], **facts: Any) -> Batch:
+        return self.load(batch_id, minutes, rows, snapshot=True, **facts)
+
+    def known(self, batches: Iterable[Batch]) -> list[Batch]:
+        """The batches as the transformer hands them to dbt now."""
+        newest = max(self.snapshots, key=order_of, default=None)
+        version = newest and {name: newest[name] for name in ("batch_id", "extracted_at")}
+        return [each | {"merged_snapshot": version} for each in batches]
+
+    def note(self, batches: Iterable[Batch]) -> None:
+        self.snapshots += [each for each in batches if each["snapshot"]]
+
+    def merge(self, *batches: Batch) -> None:
+        self.project.run("run", "--select", self.model, batches={self.model: self.known(batches)})
+        self.note(batches)
+
+    def rows(self) -> list[Row]:
+        return self.project.rows(self.project.datasets.bronze, self.model)
+
+    def by_id(self) -> dict[int, Row]:
+        rows = self.rows()
+        found = {row["id"]: row for row in rows}
+        assert len(found) == len(rows), "a key is there twice"
+        return found
+
+    def values(self) -> dict[int, int]:
+        """The rows that are not deleted."""
+        return {key: row["value"] for key, row in self.by_id().items() if row["_deleted_at"] is None}
+
+    def deleted(self) -> dict[int, tuple[int, str, dt.datetime, dt.datetime]]:
+        return {
+            key: (row["value"], row["_batch_id"], row["_extracted_at"], row["_deleted_at"])
+            for key, row in self.by_id().items()
+            if row["_deleted_at"] is not None
+        }
+
+    def column(self, name: str) -> dict[int, Any]:
+        return {key: row[name] for key, row in self.by_id().items()}
+
+    def drop(self) -> None:
+        self.project.client.delete_table(f"{self.project.datasets.bronze}.{self.model}", not_found_ok=True)
+
+
+def order_of(batch: Batch) -> tuple[dt.datetime, str]:
+    return dt.datetime.fromisoformat(batch["extracted_at"]), batch["batch_id"]
+
+
+def items(**values: int) -> list[Row]:
+    """``items(_1=10)`` is the row of key 1 with value 10."""
+    return [{"id": int(key[1:]), "value": value} for key, value in values.items()]
+
+
+@pytest.fixture
+def soft(made: Dbt) -> Iterator[Feed]:
+    feed = Feed(made, "items", {"deletes": "soft"})
+    yield feed
+    feed.drop()
+
+
+@pytest.fixture
+def whole(made: Dbt) -> Iterator[Feed]:
+    feed = Feed(made, "whole")
+    yield feed
+    feed.drop()
+
+
+def test_a_version_is_as_new_as_the_moment_at_which_its_row_was_read(soft: Feed) -> None:
+    again: list[Row] = [
+        {"id": 1, "value": value, "_extracted_at": at(minutes)} for value, minutes in ((3, 30), (9, 20))
+    ]
+    others: list[Row] = [{"id": 2, "value": 1}, {"id": 3, "value": 1, "_extracted_at": at(-5)}]
+    long = soft.load("a", 0, [*again, *others])
+    short = soft.load("b", 10, items(_1=7, _2=2))
+    for each in (long, short, long):
+        soft.merge(each)
+    found = {key: (row["value"], row["_batch_id"], row["_extracted_at"]) for key, row in soft.by_id().items()}
+    # A row is never older than its batch: the source's clock may have gone back.
+    assert found == {1: (3, "a", at(30)), 2: (2, "b", at(10)), 3: (1, "a", at(0))}
+
+
+@pytest.mark.parametrize("column", ["day", "clock", "moment"])
+def test_the_source_says_what_is_deleted(made: Dbt, column: str) -> None:
+    feed = Feed(made, "removals", {"deleted_at": column})
+    day = dt.date(2026, 11, 20)
+    clock = dt.datetime(2026, 11, 20, 23, 59, 59, 999999)
+    there = {"day": day, "clock": clock, "moment": clock.replace(tzinfo=dt.UTC)}
+    expected = dt.datetime(2026, 11, 20, tzinfo=dt.UTC) if column == "day" else there["moment"]
+    feed.merge(feed.load("a", 0, [{"id": 1, **there}, {"id": 2, **there, column: None}], REMOVALS))
+    assert feed.column("_deleted_at") == {1: expected, 2: None}
+    # The other way round: one comes back, the other is deleted.
+    feed.merge(feed.load("b", 1, [{"id": 2, **there}, {"id": 1, **there, column: None}], REMOVALS))
+    assert feed.column("_deleted_at") == {1: None, 2: expected}
+    assert feed.column("_batch_id") == {1: "b", 2: "b"}
+    feed.drop()
+
+
+def test_a_snapshot_marks_what_it_does_not_have(soft: Feed) -> None:
+    soft.merge(soft.load("a", 0, items(_1=1, _2=1, _3=1)))
+    before = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
+    soft.merge(soft.snapshot("s", 5, items(_2=2, _4=2)))
+    assert soft.values() == {2: 2, 4: 2}
+    assert soft.deleted() == {1: (1, "s", at(5), at(5)), 3: (1, "s", at(5), at(5))}
+    assert all(row["_source_table"] == "oltp.a_table" and row["_loaded_at"] > before for row in soft.rows())
+
+
+def test_a_row_that_is_deleted_already_is_left_as_it_is(soft: Feed) -> None:
+    soft.facts["deleted_at"] = "removed_on"
+    removed = {"id": 2, "value": 1, "removed_on": at(-60)}
+    soft.merge(soft.load("a", 0, [*items(_1=1), removed]))
+    soft.merge(soft.snapshot("s", 5, []))
+    before = soft.by_id()
+    assert {key: row["_deleted_at"] for key, row in before.items()} == {1: at(5), 2: at(-60)}
+    soft.merge(soft.snapshot("t", 9, []))
+    assert soft.by_id() == before
+
+
+def test_a_later_version_revives_and_an_earlier_one_does_not(soft: Feed) -> None:
+    soft.merge(soft.load("a", 0, items(_1=1, _2=1)))
+    soft.merge(soft.snapshot("s", 5, []))
+    soft.merge(soft.load("late", 4, items(_1=4)), soft.load("later", 6, items(_2=6)))
+    assert (soft.values(), set(soft.deleted())) == ({2: 6}, {1})
+    soft.merge(soft.snapshot("t", 7, items(_1=7)))
+    assert (soft.values(), set(soft.deleted())) == ({1: 7}, {2})
+
+
+def test_a_row_that_bronze_did_not_know_when_the_snapshot_came_is_deleted_too(soft: Feed) -> None:
+    soft.merge(soft.snapshot("s", 5, items(_2=5)))
+    soft.merge(soft.load("late", 4, items(_1=4, _2=4)))
+    assert (soft.values(), soft.deleted()) == ({2: 5}, {1: (4, "s", at(5), at(5))})
+
+
+def test_a_version_between_two_snapshots_that_comes_last_is_deleted_by_the_second(soft: Feed) -> None:
+    soft.merge(soft.load("a", 0, items(_1=1)))
+    soft.merge(soft.snapshot("s", 5, []))
+    soft.merge(soft.snapshot("t", 9, []))
+    soft.merge(soft.load("between", 7, items(_1=7)))
+    assert soft.deleted() == {1: (7, "t", at(9), at(9))}
+
+
+def test_an_old_snapshot_does_nothing_to_newer_rows(soft: Feed) -> None:
+    old, new = soft.snapshot("s", 5, items(_1=5)), soft.snapshot("t", 9, items(_2=9))
+    soft.merge(new)
+    soft.merge(soft.load("b", 7, items(_3=7)), soft.load("c", 10, items(_4=10)))
+    before = soft.by_id()
+    assert (set(soft.values()), set(soft.deleted())) == ({2, 4}, {3})
+    soft.merge(old)
+    assert soft.by_id().pop(1)["_deleted_at"] == at(9)
+    assert {key: row for key, row in soft.by_id().items() if key != 1} == before
+    for replay in ([new], [old], [old, new]):
+        soft.merge(*replay)
+    assert {key: row for key, row in soft.by_id().items() if key != 1} == before
+
+
+def test_rows_and_snapshots_of_one_run_see_each_other(soft: Feed) -> None:
+    run = [soft.load("a", 0, items(_1=1, _2=1, _3=1)), soft.snapshot("s", 5, items(_1=5)), soft.snapshot("t", 9, [])]
+    soft.merge(*run, soft.load("b", 7, items(_2=7)), soft.load("c", 9.5, items(_4=9)))
+    assert soft.values() == {4: 9}
+    # Each is deleted by the first snapshot after its newest version.
+    assert {key: row[2:] for key, row in soft.deleted().items()} == {
+        1: (at(9), at(9)),
+        2: (at(9), at(9)),
+        3: (at(5), at(5)),
+    }
+
+
+def test_versions_of_the_snapshots_own_moment(soft: Feed) -> None:
+    """Of two batches of one moment the greater id is the newer, snapshot or not."""
+    soft.merge(soft.load("a", 5, items(_1=1)), soft.load("z", 5, items(_2=1)))
+    soft.merge(soft.snapshot("s", 5, []))
+    assert (soft.values(), set(soft.deleted())) == ({2: 1}, {1})
+
+
+def test_nothing_is_deleted_unless_declared(soft: Feed) -> None:
+    soft.facts["deletes"] = "keep"
+    soft.merge(soft.load("a", 0, items(_1=1)))
+    soft.merge(soft.snapshot("s", 5, items(_2=1)))
+    soft.merge(soft.load("late", 4, items(_3=1)))
+    assert soft.values() == {1: 1, 2: 1, 3: 1}
+
+
+def test_bronze_is_searched_for_deleted_rows_only_when_a_snapshot_comes(soft: Feed) -> None:
+    held = f"from `{PROJECT}`.`made_bronze`.`items` as held"
+    soft.merge(soft.snapshot("s", 5, items(_1=1)))
+    soft.merge(soft.load("a", 6, items(_2=1)))
+    assert held not in soft.project.executed("items")
+    soft.merge(soft.snapshot("t", 7, items(_1=1)))
+    assert soft.project.executed("items").count(held) == 1
+    soft.facts["deletes"] = "keep"
+    soft.merge(soft.snapshot("u", 8, items(_1=1)))
+    assert held not in soft.project.executed("items")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A row of a random batch."""
+
+    key: int
+    value: int
+    read: float | None
+    removed: float | None
+
+    def row(self) -> Row:
+        moments = {"_extracted_at": self.read, "removed_on": self.removed}
+        return {"id": self.key, "value": self.value} | {
+            name: None if minutes is None else at(minutes) for name, minutes in moments.items()
+        }
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A random batch."""
+
+    id: str
+    minutes: int
+    snapshot: bool
+    rows: tuple[Version, ...]
+
+    @property
+    def order(self) -> tuple[float, str]:
+        return (float(self.minutes), self.id)
+
+
+def random_batches(chance: random.Random) -> list[Extracted]:
+    batches = []
+    for _ in range(chance.randint(2, 7)):
+        minutes = chance.randrange(8)
+        rows: dict[tuple[int, float], Version] = {}
+        for key in range(6):
+            for _ in range(chance.choice([0, 0, 1, 1, 1, 2])):
+                # A half lies between two batches; what is before the batch counts as its beginning.
+                read = chance.choice([None, None, minutes + 0.5, minutes + 3, minutes - 1])
+                moment = max(read or minutes, minutes)
+                removed = chance.choice([None, None, None, -60.0])
+                rows.setdefault((key, moment), Version(key, chance.randrange(100), read, removed))
+        # Ids in no order of time: two batches of one moment are ordered by them.
+        batches.append(Extracted(f"{chance.randrange(10**6):06}", minutes, chance.random() < 0.5, tuple(rows.values())))
+    return batches
+
+
+def newest_and_alive(batches: list[Extracted]) -> tuple[dict[int, tuple[int, str, dt.datetime]], set[int]]:
+    """The rule: the newest version wins; a key that the first complete snapshot after it does not have is deleted."""
+    newest: dict[int, tuple[tuple[float, str], Version]] = {}
+    for each in batches:
+        for version in each.rows:
+            order = (max(float(each.minutes), version.read or 0.0), each.id)
+            if version.key not in newest or newest[version.key][0] < order:
+                newest[version.key] = (order, version)
+    snapshots = [each.order for each in batches if each.snapshot]
+    alive = {
+        key: (version.value, order[1], at(order[0]))
+        for key, (order, version) in newest.items()
+        if version.removed is None and not any(order < snapshot for snapshot in snapshots)
+    }
+    return alive, newest.keys() - alive.keys()
+
+
+def random_runs(chance: random.Random, batches: list[Extracted]) -> Iterator[tuple[list[Extracted], bool]]:
+    """Runs that bring every batch, some again, in any order; whether the run's end is noted, or it died before that."""
+    waiting = chance.sample(batches, len(batches))
+    done: list[Extracted] = []
+    while waiting:
+        run = [waiting.pop() for _ in range(min(len(waiting), chance.randint(1, 3)))]
+        noted = chance.random() < 0.8
+        replayed = chance.sample(done, min(len(done), chance.choice([0, 0, 1, 2])))
+        yield chance.sample([*run, *replayed], len(run) + len(replayed)), noted
+        done += run
+        if not noted:
+            waiting += run
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_history_in_any_order_and_any_number_of_times(made: Dbt, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311  reproducible, not secret
+    feeds = [Feed(made, f"case_{number}", {"deletes": "soft", "deleted_at": "removed_on"}) for number in range(CASES)]
+    histories = [random_batches(chance) for _ in feeds]
+    loaded = [
+        {
+            each.id: feed.load(each.id, each.minutes, [v.row() for v in each.rows], snapshot=each.snapshot)
+            for each in all
+        }
+        for feed, all in zip(feeds, histories, strict=True)
+    ]
+    for step in itertools.zip_longest(*(list(random_runs(chance, history)) for history in histories)):
+        # Of the models whose history is not over yet: what is merged, and whether that is noted.
+        runs = {
+            feed: ([batches[each.id] for each in run[0]], run[1])
+            for feed, batches, run in zip(feeds, loaded, step, strict=True)
+            if run is not None
+        }
+        variable = {feed.model: feed.known(batches) for feed, (batches, _) in runs.items()}
+        made.run("run", "--select", *variable, batches=variable)
+        for feed, (batches, noted) in runs.items():
+            if noted:
+                feed.note(batches)
+    for number, (feed, history) in enumerate(zip(feeds, histories, strict=True)):
+        alive, deleted = newest_and_alive(history)
+        rows = feed.by_id()
+        found = {
+            key: (row["value"], row["_batch_id"], row["_extracted_at"])
+            for key, row in rows.items()
+            if row["_deleted_at"] is None
+        }
+        assert (found, rows.keys() - found.keys()) == (alive, deleted), f"seed {seed}, case {number}: {history}"
+        moments = {at(each.minutes) for each in history if each.snapshot} | {at(-60)}
+        assert {row["_deleted_at"] for key, row in rows.items() if key in deleted} <= moments
+        feed.drop()
+
+
+SNAPSHOTS = {"s1": (1, [1, 1, 2]), "s2": (5, [2, 3, 3, 3]), "s3": (9, [])}
+"""minutes after noon, and the keys that each snapshot holds."""
+
+
+@pytest.mark.parametrize("order", [["s1", "s2", "s3"], ["s3", "s1", "s2"], ["s2", "s3"], ["s2", "s1"]], ids="-".join)
+def test_a_table_without_a_key_is_its_newest_snapshot(whole: Feed, order: list[str]) -> None:
+    snapshots = {
+        name: whole.snapshot(name, SNAPSHOTS[name][0], [{"id": key, "value": 0} for key in SNAPSHOTS[name][1]])
+        for name in order
+    }
+    for name in (*order, order[0]):
+        whole.merge(snapshots[name])
+    newest = max(order)
+    assert Counter(row["id"] for row in whole.rows()) == Counter(SNAPSHOTS[newest][1])
+    assert {(row["_batch_id"], row["_extracted_at"]) for row in whole.rows()} <= {(newest, at(SNAPSHOTS[newest][0]))}
+
+
+def test_several_snapshots_of_one_run_and_runs_without_one(whole: Feed) -> None:
+    whole.project.run("run", "--select", "whole")
+    made = whole.project.client.get_table("made_bronze.whole")
+    assert (made.num_rows, [column.name for column in made.schema]) == (0, [column.name for column in [*ITEM, *ADDED]])
+    # All rows of a snapshot are as new as the snapshot, whenever they were read.
+    late = {"_extracted_at": at(60)}
+    one, two = whole.snapshot("a", 1, [row | late for row in items(_1=1)]), whole.snapshot("b", 2, items(_2=2, _3=2))
+    whole.merge(two, one)
+    before = whole.by_id()
+    assert before.keys() == {2, 3}
+    whole.merge()
+    whole.merge(one)
+    assert whole.by_id() == before
+    whole.merge(whole.snapshot("c", 3, items(_3=3)))
+    assert whole.values() == {3: 3}
+
+
+def test_a_table_without_a_key_honours_deleted_at_and_is_merged_in_one_statement(whole: Feed) -> None:
+    whole.facts["deleted_at"] = "removed_on"
+    whole.merge(whole.snapshot("a", 1, items(_1=1)))
+    whole.merge(whole.snapshot("b", 2, [*items(_1=1), {"id": 2, "value": 2, "removed_on": at(0)}]))
+    assert whole.column("_deleted_at") == {1: None, 2: at(0)}
+    assert whole.project.executed("whole").count("merge into") == 1
+
+
+def test_only_a_snapshot_can_replace_a_table_without_a_key(whole: Feed) -> None:
+    with pytest.raises(AssertionError, match="has no unique_key"):
+        whole.merge(whole.load("a", 1, items(_1=1)))
+
+
+def notes(**values: str | None) -> list[Row]:
+    return [{"id": int(key[1:]), "value": 0, "note": note} for key, note in values.items()]
+
+
+@pytest.mark.parametrize("model", ["items", "whole"])
+def test_columns_that_nobody_declared_are_there_from_the_first_run_on(made: Dbt, model: str) -> None:
+    feed = Feed(made, model, {"deletes": "soft"})
+    feed.merge(feed.snapshot("a", 0, notes(_1="one"), extra=[NOTE]))
+    assert feed.column("note") == {1: "one"}
+    # The next snapshot has no such column any more, and the one after it has it again.
+    feed.merge(feed.snapshot("b", 1, items(_1=1, _2=2)))
+    assert feed.column("note") == {1: None, 2: None}
+    feed.merge(feed.snapshot("c", 2, notes(_2="two"), extra=[NOTE]))
+    assert feed.column("note") == ({1: None, 2: "two"} if model == "items" else {2: "two"})
+    feed.drop()
+
+
+def test_columns_that_nobody_declared_come_later_and_stay(soft: Feed) -> None:
+    soft.merge(soft.load("a", 0, items(_1=1, _2=1, _3=1)))
+    size = SchemaField("Size", "FLOAT64")
+    both = [row | {"Size": 0.5} for row in notes(_2="two")]
+    one = soft.load("b", 1, notes(_2="one", _3="three"), extra=[NOTE])
+    soft.merge(soft.load("c", 2, both, extra=[NOTE, size]), one, soft.load("d", 3, items(_1=3)))
+    assert soft.column("note") == {1: None, 2: "two", 3: "three"}
+    assert soft.column("Size") == {1: None, 2: 0.5, 3: None}
+    # Runs whose batches bring neither leave them alone, and rows that a snapshot deletes keep them.
+    soft.merge(soft.load("e", 4, items(_1=4, _4=4)))
+    soft.merge()
+    soft.merge(soft.snapshot("s", 5, items(_1=5)))
+    assert soft.column("note") == {1: None, 2: "two", 3: "three", 4: None}
+    assert soft.column("Size") == {1: None, 2: 0.5, 3: None, 4: None}
+    # A late batch that brings them is still late; a new one whose names differ in case only means the same columns.
+    soft.merge(soft.load("late", 4.5, notes(_1="late"), extra=[NOTE]))
+    same = [{"id": 3, "value": 6, "NOTE": "six", "size": 6.5}]
+    extra = [SchemaField("NOTE", "STRING"), SchemaField("size", "FLOAT64")]
+    soft.merge(soft.load("f", 6, same, extra=extra))
+    assert soft.column("note") == {1: None, 2: "two", 3: "six", 4: None}
+    assert soft.column("Size") == {1: None, 2: 0.5, 3: 6.5, 4: None}
+
+
+def test_a_column_that_nobody_declared_keeps_its_type(soft: Feed) -> None:
+    exact, text = SchemaField("amount", "NUMERIC"), SchemaField("note", "STRING")
+    soft.merge(soft.load("a", 0, [{"id": 1, "amount": Decimal("0.5"), "note": "n"}], extra=[exact, text]))
+    whole_number, day = SchemaField("amount", "INT64"), SchemaField("note", "DATE")
+    row = {"id": 2, "amount": 2**53 + 1, "note": dt.date(2026, 1, 31)}
+    soft.merge(soft.load("b", 1, [row], extra=[whole_number, day]))
+    assert soft.column("amount") == {1: Decimal("0.5"), 2: Decimal(2**53 + 1)}
+    assert soft.column("note") == {1: "n", 2: "2026-01-31"}
+    wrong = soft.load("c", 2, [{"id": 3, "amount": 0.5}], extra=[SchemaField("amount", "FLOAT64")])
+    with pytest.raises(AssertionError, match="Column amount is FLOAT64 in batch c and NUMERIC in"):
+        soft.merge(wrong)
+    assert set(soft.by_id()) == {1, 2}
+
+
+@pytest.mark.parametrize("name", ["a`b", "a\\b", "a\nb", ""])
+def test_a_name_that_is_not_a_column_is_refused(soft: Feed, name: str) -> None:
+    bad = soft.load("a", 0, items(_1=1)) | {"columns": [{"name": name, "data_type": "STRING"}]}
+    with pytest.raises(AssertionError, match="Not a column"):
+        soft.merge(bad)
+
+
+@pytest.mark.parametrize("model", ["reserved", "reserved_whole"])
+def test_reserved_words_are_names_of_columns(made: Dbt, model: str) -> None:
+    feed = Feed(made, model, {"deletes": "soft"})
+
+    def row(key: int, value: int, **more: int) -> Row:
+        return {column.name: value for column in RESERVED} | {"order": key, "Group": 0} | more
+
+    extra = [SchemaField("from", "INT64"), SchemaField("Where", "INT64")]
+    feed.merge(feed.snapshot("a", 0, [row(1, 1), row(2, 1)], columns=RESERVED))
+    feed.merge(feed.snapshot("b", 1, [row(2, 2, **{"from": 5, "Where": 6})], columns=RESERVED, extra=extra))
+    feed.merge()
+    found = {
+        found["order"]: ([found[column.name] for column in RESERVED[2:]], found["from"], found["Where"])
+        for found in feed.rows()
+        if found["_deleted_at"] is None
+    }
+    assert found == {2: ([2, 2, 2, 2], 5, 6)}
+    assert len(feed.rows()) == (2 if model == "reserved" else 1)
+    feed.drop()
+
+
 PAIRS = [SchemaField("a", "STRING", mode="REQUIRED"), SchemaField("b", "INT64", mode="REQUIRED")]
-VALUE, NOTE = SchemaField("value", "NUMERIC"), SchemaField("note", "STRING")
-
-
-def pairs_project(warehouse: Warehouse, folder: Path, columns: list[SchemaField]) -> Dbt:
-    """A project of one model with a key of two columns, made of this project's macros."""
-    models = folder / "models"
-    models.mkdir(parents=True, exist_ok=True)
-    declared = ", ".join(f"{{name: {column.name}, data_type: {column.field_type}}}" for column in columns)
-    (folder / "dbt_project.yml").write_text(
-        f"""
-name: pairs
-profile: credix
-macro-paths: ["{DBT_PROJECT / "macros"}"]
-flags: {{send_anonymous_usage_stats: false}}
-models: {{+schema: pairs_bronze, +pre-hook: "{{{{ add_declared_columns() }}}}"}}
-vars: {{batches: {{}}}}
-"""
-    )
-    (models / "pairs.yml").write_text(f"models: [{{name: pairs, columns: [{declared}]}}]")
-    (models / "pairs.sql").write_text(
-        "{{ config(materialized='incremental', incremental_strategy='merge', unique_key=['a', 'b']) }}\n{{ bronze() }}"
-    )
-    return Dbt(warehouse, Datasets.named("pairs"), folder, folder)
+AMOUNT = SchemaField("value", "NUMERIC")
 
 
 def test_a_key_of_two_columns_and_a_column_declared_later(warehouse_endpoint: Warehouse, tmp_path: Path) -> None:
-    project = pairs_project(warehouse_endpoint, tmp_path, [*PAIRS, VALUE])
+    def pairs_project(*columns: SchemaField) -> Dbt:
+        return bronze_project(warehouse_endpoint, tmp_path, "pairs", {"pairs": BronzeModel([*columns], ["a", "b"])})
+
+    project = pairs_project(*PAIRS, AMOUNT)
     first = [{"a": a, "b": b, "value": Decimal(b)} for a in "xy" for b in (1, 2)]
-    run = [batch(project.load("pairs__1", first, [*PAIRS, VALUE]), "1", 0)]
+    run = [batch(project.load("pairs__1", first, [*PAIRS, AMOUNT]), "1", 0)]
     project.run("run", batches={"pairs": run})
 
-    project = pairs_project(warehouse_endpoint, tmp_path, [*PAIRS, VALUE, NOTE])
+    project = pairs_project(*PAIRS, AMOUNT, NOTE)
     second = [{"a": "x", "b": 2, "value": Decimal(9), "note": "new"}, {"a": "x", "b": 3, "value": None, "note": None}]
-    late = batch(project.load("pairs__0", [first[0] | {"value": Decimal(7)}], [*PAIRS, VALUE, NOTE]), "0", -1)
-    run = [batch(project.load("pairs__2", second, [*PAIRS, VALUE, NOTE]), "2", 1), late]
+    late = batch(project.load("pairs__0", [first[0] | {"value": Decimal(7)}], [*PAIRS, AMOUNT, NOTE]), "0", -1)
+    run = [batch(project.load("pairs__2", second, [*PAIRS, AMOUNT, NOTE]), "2", 1), late]
     for _ in range(2):
         project.run("run", batches={"pairs": run})
 

@@ -3,6 +3,7 @@
 Every test starts from where the one before left the stack, and leaves it at rest: ``at_rest`` says what that means.
 """
 
+import io
 import json
 import shutil
 import subprocess
@@ -257,7 +258,7 @@ def test_a_damaged_part_fails_its_batch_and_is_read_again(client: Client) -> Non
 def test_a_stranger_in_landing_goes_to_failed(client: Client) -> None:
     settings = client.settings
     name = f"{settings.landing_prefix}/ingestion_dt=2026-11-22/notes.txt"
-    client.objects.create(settings.landing_bucket, name, b"hello", "text/plain")
+    client.objects.create(settings.landing_bucket, name, io.BytesIO(b"hello"), "text/plain")
     deadline = time.monotonic() + 30
     while client.landed():
         assert time.monotonic() < deadline

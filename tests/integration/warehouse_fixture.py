@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from urllib.error import URLError
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from dbt.artifacts.schemas.run import RunExecutionResult
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 from dbt.contracts.graph.manifest import Manifest
@@ -26,7 +28,7 @@ from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
-from services.core.tables import load_tables
+from services.core.tables import BRONZE_COLUMNS, EXTRACTED_AT, load_tables
 
 PROJECT = "credix-test"
 REPOSITORY = Path(__file__).parents[2]
@@ -133,10 +135,11 @@ class Dbt:
         self.warehouse = warehouse
         self.datasets = datasets
         self.client = warehouse.client()
+        self._target = folder / "target"
         self._paths = [
             f"--project-dir={project}",
             f"--profiles-dir={DBT_PROJECT}",
-            f"--target-path={folder / 'target'}",
+            f"--target-path={self._target}",
         ]
         self._paths += [f"--log-path={folder / 'logs'}"]
         for dataset in vars(datasets).values():
@@ -180,7 +183,11 @@ class Dbt:
         return result
 
     def load(self, name: str, rows: list[dict[str, Any]], schema: list[bigquery.SchemaField]) -> str:
-        """Load rows into a new table of the temp dataset, as the loader does, and return project.dataset.table."""
+        """Load rows into a new table of the temp dataset, as the loader does, and return project.dataset.table.
+
+        ``_extracted_at``, the column that every batch ends with, is null in rows that do not name it.
+        """
+        schema = [*schema, bigquery.SchemaField(EXTRACTED_AT.name, EXTRACTED_AT.type)]
         arrow = pa.schema([(field.name, ARROW_TYPES[field.field_type]) for field in schema])
         path = self.warehouse.gcs_root / "lake" / f"{self.datasets.temp}.{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -192,18 +199,65 @@ class Dbt:
         self.client.load_table_from_uri(f"gs://lake/{path.name}", table, job_config=config).result()
         return table
 
+    def executed(self, model: str) -> str:
+        """Return the statement that a model's last run executed."""
+        [path] = self._target.glob(f"run/*/models/**/{model}.sql")
+        return path.read_text()
+
     def rows(self, dataset: str, table: str) -> list[dict[str, Any]]:
         """Return all rows of a table or view."""
         query = f"SELECT * FROM `{PROJECT}.{dataset}.{table}`"
         return [dict(row) for row in self.client.query_and_wait(query)]
 
 
+@dataclass(frozen=True)
+class BronzeModel:
+    """A bronze model made for a test."""
+
+    columns: list[bigquery.SchemaField]
+    """The declared ones."""
+    key: list[str]
+    """Empty for a table that a snapshot replaces whole."""
+
+
+def bronze_project(warehouse: Warehouse, folder: Path, name: str, models: dict[str, BronzeModel]) -> Dbt:
+    """Make a project of this one's settings and macros with other bronze models, on datasets named for it."""
+    bronze = folder / "models" / "bronze"
+    bronze.mkdir(parents=True, exist_ok=True)
+    shutil.copy(DBT_PROJECT / "dbt_project.yml", folder)
+    shutil.copytree(DBT_PROJECT / "macros", folder / "macros", dirs_exist_ok=True)
+    for model, made in models.items():
+        config = f"{{{{ config(unique_key={made.key}) }}}}\n" if made.key else ""
+        (bronze / f"{model}.sql").write_text(f"{config}{{{{ bronze() }}}}\n")
+    declared = [
+        {
+            "name": model,
+            "columns": [
+                {"name": column.name, "data_type": column.field_type, "description": f"Column {column.name}."}
+                for column in [*made.columns, *ADDED]
+            ],
+        }
+        for model, made in models.items()
+    ]
+    (bronze / "bronze.yml").write_text(yaml.safe_dump({"models": declared}))
+    return Dbt(warehouse, Datasets.named(name), folder, folder)
+
+
+ADDED = [
+    bigquery.SchemaField(name, "STRING" if name in ("_source_table", "_batch_id") else "TIMESTAMP")
+    for name in BRONZE_COLUMNS
+]
+"""The columns that bronze adds, as every bronze model declares them."""
+
 ARROW_TYPES = {
     "STRING": pa.string(),
     "INT64": pa.int64(),
     "NUMERIC": pa.decimal128(18, 2),
     "BOOL": pa.bool_(),
+    "FLOAT64": pa.float64(),
+    "BYTES": pa.binary(),
     "DATE": pa.date32(),
+    "DATETIME": pa.timestamp("us"),
     "TIMESTAMP": pa.timestamp("us", tz="UTC"),
 }
 """What the extractor writes for a declared BigQuery type."""

@@ -27,3 +27,4 @@ select
   _loaded_at,
   _extracted_at
 from {{ ref('cnpj_ws') }}
+where _deleted_at is null

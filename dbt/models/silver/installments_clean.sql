@@ -18,4 +18,4 @@ select
   _loaded_at,
   _extracted_at
 from {{ ref('installments') }}
-where {{ rejection_reason() }} is null
+where _deleted_at is null and {{ rejection_reason() }} is null

@@ -2,4 +2,4 @@ select
   {{ rejection_reason() }} as rejection_reason,
   *
 from {{ ref('installments') }}
-where {{ rejection_reason() }} is not null
+where _deleted_at is null and {{ rejection_reason() }} is not null

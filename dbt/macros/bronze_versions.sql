@@ -1,0 +1,39 @@
+{#- When a snapshot was taken, and its batch: what orders snapshots among one another and among versions of rows. -#}
+{% macro snapshot_version(batch) -%}
+  {{ return((modules.datetime.datetime.fromisoformat(batch.extracted_at), batch.batch_id)) }}
+{%- endmacro %}
+
+
+{#- The snapshots after which a row that they don't have is deleted, oldest first: the run's own, and the newest of those
+    that are in bronze already, which a batch that comes late must not go behind. -#}
+{% macro deleting_snapshots(batches) -%}
+  {%- set versions = [] -%}
+  {%- for batch in batches if batch.deletes == 'soft' -%}
+    {%- if batch.snapshot -%}{%- do versions.append(snapshot_version(batch)) -%}{%- endif -%}
+    {%- if batch.merged_snapshot -%}{%- do versions.append(snapshot_version(batch.merged_snapshot)) -%}{%- endif -%}
+  {%- endfor -%}
+  {{ return(versions | unique | sort) }}
+{%- endmacro %}
+
+
+{#- Whether a row's version is older than a snapshot. -#}
+{% macro is_older(row, snapshot) -%}
+  {%- set extracted_at, batch_id = timestamp_literal(snapshot[0].isoformat()), text_literal(snapshot[1]) -%}
+  ({{ row }}._extracted_at < {{ extracted_at }} or ({{ row }}._extracted_at = {{ extracted_at }} and {{ row }}._batch_id < {{ batch_id }}))
+{%- endmacro %}
+
+
+{#- The first of the snapshots, oldest first, that a living row's version is older than, else null. -#}
+{% macro first_newer(row, snapshots) -%}
+  {%- if snapshots -%}
+  case
+      when {{ row }}._deleted_at is not null then null
+      {%- for snapshot in snapshots %}
+      when {{ is_older(row, snapshot) }}
+        then struct({{ timestamp_literal(snapshot[0].isoformat()) }} as extracted_at, {{ text_literal(snapshot[1]) }} as batch_id)
+      {%- endfor %}
+    end
+  {%- else -%}
+  cast(null as struct<extracted_at timestamp, batch_id string>)
+  {%- endif -%}
+{%- endmacro %}

@@ -1,0 +1,99 @@
+"""PostgreSQL servers of every version that can be had here: ``pytest_plugins = ["tests.integration.postgres_versions"]``.
+
+The database they give has unusual defaults, so that what depends on a session's settings shows.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from pydantic import SecretStr
+
+from local.stack import postgres
+from local.stack.errors import StackError
+from local.stack.ports import HOST, choose_ports
+from local.stack.postgres_programs import Binaries, binary_folders, find_binaries, server_user
+from services.core.settings import SourceSettings
+from services.extractor.masking import mask_settings
+from services.extractor.source import environment
+from tests.processes import process
+
+VERSIONS = (15, 18)
+SECRET = SecretStr("a secret of the tests, with 'quotes' and \\ in it")
+DATABASE = "types"
+UNUSUAL = {
+    "TimeZone": "Asia/Kathmandu",
+    "DateStyle": "German, DMY",
+    "IntervalStyle": "sql_standard",
+    "bytea_output": "escape",
+    "extra_float_digits": "-10",
+    "standard_conforming_strings": "off",
+    "escape_string_warning": "off",
+    "xmloption": "document",
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server of one version."""
+
+    version: int
+    dsn: str
+
+    def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """A superuser's connection with the settings that the extractor's sessions have."""
+        return psycopg.connect(self.dsn, autocommit=True)
+
+
+def binaries_of(version: int) -> Binaries | None:
+    """The programs of a version, where this machine has them and may run them."""
+    for folder in binary_folders():
+        try:
+            found = find_binaries(server_user(), folders=[folder])
+        except StackError:
+            continue
+        if found.major == version:
+            return found
+    return None
+
+
+@contextmanager
+def running(version: int, binaries: Binaries, folder: Path) -> Iterator[Server]:
+    """Run a server for a block."""
+    cluster = postgres.new_cluster(folder / "postgres", server_user())
+    postgres.initialise(cluster, binaries)
+    port = choose_ports(["postgres"])["postgres"]
+    password = cluster.superuser_password.get_secret_value()
+    access = {"host": HOST, "port": port, "user": postgres.SUPERUSER, "password": password}
+    with process(postgres.component(cluster, binaries, port, folder / "postgres.log")):
+        with psycopg.connect(make_conninfo(dbname="postgres", **access), autocommit=True) as connection:
+            database = sql.Identifier(DATABASE)
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(database))
+            for name, value in UNUSUAL.items():
+                setting = sql.SQL("ALTER DATABASE {} SET {} = {}")
+                connection.execute(setting.format(database, sql.Identifier(name), sql.Literal(value)))
+        yield Server(version, make_conninfo(dbname=DATABASE, client_encoding="utf8", **access))
+
+
+@pytest.fixture(scope="session", params=VERSIONS, ids=[f"postgresql{version}" for version in VERSIONS])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server of each version; libpq's environment is the extractor's for as long as it runs."""
+    binaries = binaries_of(request.param)
+    if binaries is None:
+        pytest.skip(f"no PostgreSQL {request.param} on this machine")
+    settings = SourceSettings(postgres_host=HOST, postgres_user=postgres.SUPERUSER)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory() as folder,
+        running(request.param, binaries, Path(folder)) as server,
+    ):
+        for name, value in environment(settings, mask_settings(SECRET)).items():
+            patch.setenv(name, value)
+        yield server

@@ -179,17 +179,18 @@ def _text_column(name: str) -> Column:
 
 
 def _text(source: SourceColumn) -> str:
-    """PostgreSQL's text of a value: what it would print."""
+    """PostgreSQL's text of a value: what psql prints, but for booleans, which are true and false."""
     name = quoted(source.name)
     if source.kind is TypeKind.BASE:
         match source.type:
             case "text" | "varchar":
                 return name
             case "bpchar":
-                # The cast would cut the blanks at the end, which are part of what PostgreSQL prints.
-                return f"textin(bpcharout({name}))"
+                return f"textin(bpcharout({name}))"  # the cast would cut the blanks at the end
+            case "inet":
+                return f"textin(inet_out({name}))"  # the cast would add /32 or /128 to a host
             case "bytea":
-                return f"{_HEX_PREFIX} || encode({name}, 'hex')"  # ::text depends on bytea_output
+                return f"{_HEX_PREFIX} || encode({name}, 'hex')"  # the cast depends on bytea_output
     return f"{name}::text"
 
 

@@ -25,7 +25,7 @@ def window_high(clock: SourceClock, cursor: Cursor | None, safety_lag: timedelta
         safety_lag: distance from now kept when open transactions, or their start, cannot be seen. On a replica that
             is always so, and what counts is not now but what it has replayed.
     """
-    high = clock.now - (cursor.lag if cursor else timedelta(0))
+    high = clock.now
     if clock.oldest_transaction is not None:
         high = min(high, clock.oldest_transaction - _TICK)
     if clock.oldest_prepared is not None:
@@ -34,6 +34,8 @@ def window_high(clock: SourceClock, cursor: Cursor | None, safety_lag: timedelta
         high = min(high, clock.now - safety_lag)
     if clock.replayed is not None:
         high = min(high, _earlier(clock.replayed, safety_lag))
+    # A row can be older by the lag than the transaction that writes it, however old that is.
+    high = _earlier(high, cursor.lag if cursor else timedelta(0))
     high = high.astimezone(UTC)
     if cursor is not None and cursor.type == "date":
         high = high.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -19,6 +19,10 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 APPLICATION = "credix-extractor"
 
+UNSEEN = timedelta(seconds=1)
+"""How far behind the source's clock a window ends at least. A transaction takes its time (now()) a moment before
+pg_stat_activity shows it, and its process can be paused in between: for less than this, nothing is lost."""
+
 # A backend that has begun a transaction may still write, whether it has a transaction id yet or not. Vacuum's workers
 # and this pipeline's own reading sessions never write rows, and would hold windows back for as long as they run.
 # Prepared transactions have no backend, and only the time of PREPARE is known, not their start. A replica shows no
@@ -26,7 +30,7 @@ APPLICATION = "credix-extractor"
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
 _CLOCK = """
 SELECT
-  clock_timestamp(),
+  clock_timestamp() - %s,
   (SELECT min(xact_start) FROM pg_catalog.pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
       AND backend_type IS DISTINCT FROM 'autovacuum worker'
@@ -69,6 +73,7 @@ class SourceClock:
     """The source's time, and what its open transactions allow; all times UTC."""
 
     now: datetime
+    """``UNSEEN`` ago: what began until then is in the list of open transactions, or has ended."""
     oldest_transaction: datetime | None
     """Start of the oldest open transaction that can be seen."""
     oldest_prepared: datetime | None
@@ -171,7 +176,7 @@ class Source:
     def clock(self) -> SourceClock:
         """The server's clock and its open transactions, in one statement."""
         # -infinity (nothing replayed yet) has no datetime; a text has.
-        row = self._connection.execute(_CLOCK.replace("END\n", "END::text\n"), (APPLICATION,)).fetchone()
+        row = self._connection.execute(_CLOCK.replace("END\n", "END::text\n"), (UNSEEN, APPLICATION)).fetchone()
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         now, oldest, prepared, sees_others, replayed = row
         return SourceClock(

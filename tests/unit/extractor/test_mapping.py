@@ -181,6 +181,8 @@ def test_a_numerics_default_type_has_room_for_its_digits(source: SourceColumn, e
         ("varchar", '"c"'),
         ("bpchar", 'textin(bpcharout("c"))'),
         ("bytea", "E'\\\\x' || encode(\"c\", 'hex')"),
+        ("inet", 'textin(inet_out("c"))'),
+        ("cidr", '"c"::text'),
         ("jsonb", '"c"::text'),
         ("interval", '"c"::text'),
         ("numeric", '"c"::text'),

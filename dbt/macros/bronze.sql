@@ -18,7 +18,8 @@
 {#- The batches that this run brings to the model. One that does not say all of what dbt_project.yml asks for is refused:
     what is left out would be taken for "no". -#}
 {% macro run_batches() -%}
-  {%- set needed = ['table', 'batch_id', 'extracted_at', 'source', 'snapshot', 'columns', 'deletes', 'deleted_at', 'merged_snapshot'] -%}
+  {%- set needed = ['table', 'batch_id', 'extracted_at', 'source', 'snapshot', 'columns'] -%}
+  {%- set needed = needed + ['deletes', 'deleted_at', 'merged_snapshot'] -%}
   {%- set batches = var('batches').get(model.name, []) -%}
   {%- for batch in batches -%}
     {%- for name in needed if name not in batch -%}

@@ -216,25 +216,24 @@ def _failing(column: Column, source: SourceColumn) -> str:
     """A value that fails the batch where the type cannot hold it.
 
     Dates and times come as they are: what BigQuery lacks arrives as a number outside its range, and the reader looks
-    at the smallest and largest of each batch, which costs the server nothing. A NaN would arrive as 0, so PostgreSQL
-    refuses it. A numeric of more digits than the engine reads comes as text and is parsed strictly.
+    at the smallest and largest of each batch, which costs the server nothing. Numerics are checked by PostgreSQL: a
+    NaN would arrive as 0, and Arrow's casts of decimals and texts turn what is too large into other numbers, without
+    an error (measured with Arrow 26).
     """
     name = quoted(source.name)
-    if source.type != "numeric":
+    if column.type not in ROOM:
         return name
-    type_ = engine_type(numeric_digits(source.modifier))
-    if type_ is None:
-        return f"trim_scale({name})::text"  # zeros at the end would count as digits
     # PostgreSQL's own error for a text that is no number carries the column's name; the value ties it to the row, so
-    # that the planner cannot evaluate it beforehand. The cast stands outside: a CASE loses the precision.
+    # that the planner cannot evaluate it beforehand.
     message = text_literal(f"column {column.name}: BigQuery's {column.type} has no ")
-    return f"(CASE WHEN {name} = 'NaN'::numeric THEN ({message} || {name}::text)::numeric ELSE {name} END)::{type_}"
+    refused = f"({message} || {name}::text)::numeric"
+    return _decimal(f"CASE WHEN {_condition(source, column.type)} THEN {refused} ELSE {name} END", column.type, source)
 
 
 def _nulling(column: Column, source: SourceColumn) -> list[Read]:
     """A value that is null where the type cannot hold it; its text beside it when the policy is ``string``."""
     name = quoted(source.name)
-    condition = _condition(name, source, column.type)
+    condition = _condition(source, column.type)
     held = f"CASE WHEN {condition} THEN NULL ELSE {name} END"
     if column.type in ROOM:
         held = _decimal(held, column.type, source)
@@ -244,21 +243,27 @@ def _nulling(column: Column, source: SourceColumn) -> list[Read]:
     return landed
 
 
-def _condition(name: str, source: SourceColumn, type_: ColumnType) -> str:
+def _condition(source: SourceColumn, type_: ColumnType) -> str:
+    """SQL condition of the values that a type cannot hold; unknown for a null."""
+    name = quoted(source.name)
     if type_ in ROOM:
         return outside(name, numeric_digits(source.modifier), ROOM[type_])
     return _OUTSIDE[type_].format(name)
 
 
-def _decimal(held: str, type_: ColumnType, source: SourceColumn) -> str:
-    """A numeric that is known to fit the type, as the engine reads it exactly: the cast rounds nothing."""
+def _decimal(checked: str, type_: ColumnType, source: SourceColumn) -> str:
+    """A numeric whose values all fit the type, as the engine reads it exactly: the cast rounds nothing.
+
+    It stands outside, because a CASE loses the precision, and without one the engine would read floating point. What
+    has more digits than the engine's decimals comes as text; zeros at its end would count as digits.
+    """
     digits = numeric_digits(source.modifier)
     own = engine_type(digits)
     if digits is not None and own is not None and digits.fit(ROOM[type_]):
-        return f"({held})::{own}"
+        return f"({checked})::{own}"
     if type_ is ColumnType.NUMERIC:
-        return f"({held})::numeric(38,9)"
-    return f"trim_scale({held})::text"
+        return f"({checked})::numeric(38,9)"
+    return f"trim_scale({checked})::text"
 
 
 def _fitting(source: SourceColumn) -> str:

@@ -4,6 +4,7 @@ import importlib.resources
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
 import duckdb
@@ -205,8 +206,11 @@ class Reader:
     def close(self) -> None:
         """End the connection."""
         if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+            connection, self._connection = self._connection, None
+            # If the source is gone, rolling back fails; where close() has to do it, the engine aborts the process.
+            with suppress(duckdb.Error):
+                connection.execute("ROLLBACK")
+            connection.close()
 
     def read(
         self, plan: Plan, statement: str, snapshot: Snapshot | None, read_at: datetime, counts: Counter[str]

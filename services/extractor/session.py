@@ -50,7 +50,9 @@ class _Session:
             self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             relation = f"{quoted(table.schema_name)}.{quoted(table.relation_name)}"
             if lock:
-                self._connection.execute(f"LOCK TABLE {relation} IN ACCESS SHARE MODE".encode())
+                # Not LOCK TABLE: it wants SELECT on all columns, and knows no materialized views. The snapshot is older
+                # than this lock, which is why the layout is asked for after it.
+                self._connection.execute(f"SELECT FROM {relation} LIMIT 0".encode())
             name, oldest = self._connection.execute(
                 "SELECT pg_catalog.pg_export_snapshot(), "
                 "pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint"

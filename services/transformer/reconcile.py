@@ -182,7 +182,7 @@ class Transformer:
         self.state.set_downstream_due(True)
         tables = {name: table for name in {b.table for b in batches} if (table := self.tables.get(name))}
         models = sorted({table.bronze_model for table in tables.values()} | self._absent_models())
-        variables = {"batches": batches_variable(self.settings, tables, batches)}
+        variables = {"batches": batches_variable(self.settings, tables, batches, self.state.merged_snapshots(tables))}
         results = self.dbt.run(["run", "--select", *models], variables)
         self.artifacts.keep(report.run_id, "bronze")
         report.nodes += results

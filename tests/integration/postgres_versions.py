@@ -1,4 +1,4 @@
-"""PostgreSQL servers of every version that can be had here: ``pytest_plugins = ["tests.integration.postgres_versions"]``.
+"""PostgreSQL of every version that can be had here.
 
 The database they give has unusual defaults, so that what depends on a session's settings shows.
 """
@@ -6,7 +6,7 @@ The database they give has unusual defaults, so that what depends on a session's
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Server:
     """A running server of one version."""
 
     version: int
-    dsn: str
+    dsn: str = field(repr=False)
 
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         """A superuser's connection with the settings that the extractor's sessions have."""
@@ -71,28 +71,28 @@ def running(version: int, binaries: Binaries, folder: Path) -> Iterator[Server]:
     postgres.initialise(cluster, binaries)
     port = choose_ports(["postgres"])["postgres"]
     password = cluster.superuser_password.get_secret_value()
-    access = {"host": HOST, "port": port, "user": postgres.SUPERUSER, "password": password}
+    access = f"host={HOST} port={port} user={postgres.SUPERUSER} password={password}"
     with process(postgres.component(cluster, binaries, port, folder / "postgres.log")):
-        with psycopg.connect(make_conninfo(dbname="postgres", **access), autocommit=True) as connection:
+        with psycopg.connect(make_conninfo(access, dbname="postgres"), autocommit=True) as connection:
             database = sql.Identifier(DATABASE)
             connection.execute(sql.SQL("CREATE DATABASE {}").format(database))
             for name, value in UNUSUAL.items():
                 setting = sql.SQL("ALTER DATABASE {} SET {} = {}")
                 connection.execute(setting.format(database, sql.Identifier(name), sql.Literal(value)))
-        yield Server(version, make_conninfo(dbname=DATABASE, client_encoding="utf8", **access))
+        yield Server(version, make_conninfo(access, dbname=DATABASE, client_encoding="utf8"))
 
 
-@pytest.fixture(scope="session", params=VERSIONS, ids=[f"postgresql{version}" for version in VERSIONS])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A server of each version; libpq's environment is the extractor's for as long as it runs."""
-    binaries = binaries_of(request.param)
+@contextmanager
+def served(version: int) -> Iterator[Server]:
+    """A server for a block, in which libpq's environment is the extractor's; skips when there is none."""
+    binaries = binaries_of(version)
     if binaries is None:
-        pytest.skip(f"no PostgreSQL {request.param} on this machine")
+        pytest.skip(f"no PostgreSQL {version} on this machine")
     settings = SourceSettings(postgres_host=HOST, postgres_user=postgres.SUPERUSER)
     with (
         pytest.MonkeyPatch.context() as patch,
         tempfile.TemporaryDirectory() as folder,
-        running(request.param, binaries, Path(folder)) as server,
+        running(version, binaries, Path(folder)) as server,
     ):
         for name, value in environment(settings, mask_settings(SECRET)).items():
             patch.setenv(name, value)

@@ -3,6 +3,7 @@
 import datetime as dt
 import itertools
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -343,6 +344,10 @@ def test_a_row_that_is_deleted_already_is_left_as_it_is(soft: Feed) -> None:
     assert {key: row["_deleted_at"] for key, row in before.items()} == {1: at(5), 2: at(-60)}
     soft.merge(soft.snapshot("t", 9, []))
     assert soft.by_id() == before
+    # Nor is one that the source deleted and that comes with a snapshot, or after it.
+    soft.merge(soft.load("b", 7, [removed | {"id": 3}]), soft.snapshot("u", 10, []))
+    soft.merge(soft.load("c", 8, [removed | {"id": 4}]))
+    assert {key: soft.deleted()[key] for key in (3, 4)} == {3: (1, "b", at(7), at(-60)), 4: (1, "c", at(8), at(-60))}
 
 
 def test_a_later_version_revives_and_an_earlier_one_does_not(soft: Feed) -> None:
@@ -561,6 +566,8 @@ def test_several_snapshots_of_one_run_and_runs_without_one(whole: Feed) -> None:
     # All rows of a snapshot are as new as the snapshot, whenever they were read.
     late = {"_extracted_at": at(60)}
     one, two = whole.snapshot("a", 1, [row | late for row in items(_1=1)]), whole.snapshot("b", 2, items(_2=2, _3=2))
+    whole.merge(whole.snapshot("0", 0, items(_0=0)), one)
+    assert whole.column("_extracted_at") == {1: at(1)}
     whole.merge(two, one)
     before = whole.by_id()
     assert before.keys() == {2, 3}
@@ -620,6 +627,7 @@ def test_columns_that_nobody_declared_come_later_and_stay(soft: Feed) -> None:
     same = [{"id": 3, "value": 6, "NOTE": "six", "size": 6.5}]
     extra = [SchemaField("NOTE", "STRING"), SchemaField("size", "FLOAT64")]
     soft.merge(soft.load("f", 6, same, extra=extra))
+    assert "as `NOTE`" not in soft.project.executed("items")
     assert soft.column("note") == {1: None, 2: "two", 3: "six", 4: None}
     assert soft.column("Size") == {1: None, 2: 0.5, 3: 6.5, 4: None}
 
@@ -655,6 +663,8 @@ def test_reserved_words_are_names_of_columns(made: Dbt, model: str) -> None:
     extra = [SchemaField("from", "INT64"), SchemaField("Where", "INT64")]
     feed.merge(feed.snapshot("a", 0, [row(1, 1), row(2, 1)], columns=RESERVED))
     feed.merge(feed.snapshot("b", 1, [row(2, 2, **{"from": 5, "Where": 6})], columns=RESERVED, extra=extra))
+    # Every name is quoted, also after a dot, where BigQuery would not ask for it.
+    assert not re.search(r"\.(order|Group|from|Where)\b", feed.project.executed(model))
     feed.merge()
     found = {
         found["order"]: ([found[column.name] for column in RESERVED[2:]], found["from"], found["Where"])

@@ -3,6 +3,7 @@
 Values are as PostgreSQL reads them; each type gets a null, too. Any type can be a STRING.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.core.tables import ColumnType
@@ -24,8 +25,10 @@ class Case:
     """A type, its edge values, and what it can be declared as; the first is the default type."""
 
     type: str
-    values: list[str | Sql]
+    values: Sequence[str | Sql]
     into: tuple[ColumnType, ...] = (STRING,)
+    whole: bool = False
+    """Whether those types hold every value that the type has, so that ``exact`` takes it; a STRING always does."""
     since: int = 13
     """First version of PostgreSQL that has the type, or reads the values."""
     needs: str | None = None
@@ -38,15 +41,20 @@ class Case:
         """Everything it can be declared as."""
         return self.into if STRING in self.into else (*self.into, STRING)
 
+    @property
+    def holding(self) -> tuple[ColumnType, ...]:
+        """What it can be declared as under ``exact``."""
+        return self.declared if self.whole else (STRING,)
+
 
 _DIGITS = "12345678901234567890123456789012345678"
 _NUMERICS = ["0", "-0.000000001", "1e28", "NaN", "0.1", "-1", "99999999999999999999999999999.999999999"]
 
 NUMBERS = [
-    Case("smallint", ["-32768", "32767", "0"], (INT64, NUMERIC, BIGNUMERIC)),
-    Case("integer", ["-2147483648", "2147483647", "0"], (INT64, NUMERIC, BIGNUMERIC)),
-    Case("bigint", ["-9223372036854775808", "9223372036854775807", "0"], (INT64, NUMERIC, BIGNUMERIC)),
-    Case("oid", ["0", "2147483648", "4294967295"], (INT64, NUMERIC, BIGNUMERIC)),
+    Case("smallint", ["-32768", "32767", "0"], (INT64, NUMERIC, BIGNUMERIC), whole=True),
+    Case("integer", ["-2147483648", "2147483647", "0"], (INT64, NUMERIC, BIGNUMERIC), whole=True),
+    Case("bigint", ["-9223372036854775808", "9223372036854775807", "0"], (INT64, NUMERIC, BIGNUMERIC), whole=True),
+    Case("oid", ["0", "2147483648", "4294967295"], (INT64, NUMERIC, BIGNUMERIC), whole=True),
     Case("numeric(38,9)", _NUMERICS, (NUMERIC, BIGNUMERIC)),
     Case("numeric(18,2)", ["0.01", "-9999999999999999.99", "1.5", "NaN"], (NUMERIC, BIGNUMERIC)),
     Case("numeric(1)", ["9", "-9", "NaN"], (NUMERIC, BIGNUMERIC)),
@@ -87,21 +95,52 @@ NUMBERS = [
         "real",
         ["0.1", "-0", "NaN", "Infinity", "-Infinity", "3.4028235e38", "1e-45", "1.1754944e-38", "16777217"],
         (FLOAT64,),
+        whole=True,
     ),
     Case(
         "double precision",
-        ["0.1", "-0", "NaN", "Infinity", "-Infinity", "1.7976931348623157e308", "5e-324", "2.2250738585072014e-308"]
-        + ["0.30000000000000004", "9007199254740993", "1e23"],
+        [
+            "0.1",
+            "-0",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "1.7976931348623157e308",
+            "5e-324",
+            "2.2250738585072014e-308",
+            "0.30000000000000004",
+            "9007199254740993",
+            "1e23",
+        ],
         (FLOAT64,),
+        whole=True,
     ),
-    Case("money", ["12.34", "-0.01", "92233720368547758.07", "-92233720368547758.08", "0"], (NUMERIC, BIGNUMERIC)),
+    Case(
+        "money",
+        ["12.34", "-0.01", "92233720368547758.07", "-92233720368547758.08", "0"],
+        (NUMERIC, BIGNUMERIC),
+        whole=True,
+    ),
 ]
 
 TEXTS = [
     Case(
         "text",
-        ["", " ", "a", "ünïcödé 日本語 😀", "it's \"quoted\" \\ back", "line\nline\r\ttab", "\x01\x7f", "NULL", "\\N"]
-        + ["e\u0301 \u200b\u202e\ufeff \uffff", "x" * 1_000_000, "%s {0} $1 :a", "'; DROP TABLE t; --"],
+        [
+            "",
+            " ",
+            "a",
+            "ünïcödé 日本語 😀",
+            'it\'s "quoted" \\ back',
+            "line\nline\r\ttab",
+            "\x01\x7f",
+            "NULL",
+            "\\N",
+            "e\u0301 \u200b\u202e\ufeff \uffff",
+            "x" * 1000000,
+            "%s {0} $1 :a",
+            "'; DROP TABLE t; --",
+        ],
     ),
     Case("character varying", ["", "ä'\\\n", "y" * 10_000]),
     Case("character varying(3)", ["", "äöü"]),
@@ -119,33 +158,66 @@ TEXTS = [
     Case("xml", ["<a b='1'>é &amp; <!-- c --></a>"], needs="libxml"),
     Case("tsvector", ["a:1A fat:2,4 'it''s':3", ""]),
     Case("tsquery", ["fat & (rat | !cat:*) <-> 'x'", ""]),
-    Case("bytea", ["\\x", "\\x00ff5c27", "\\x" + "ab" * 100_000], (BYTES,)),
+    Case("bytea", ["\\x", "\\x00ff5c27", "\\x" + "ab" * 100_000], (BYTES,), whole=True),
     Case("bit(3)", ["101"]),
     Case("bit varying", ["", "1" * 100]),
-    Case("boolean", ["t", "f"], (BOOL,)),
+    Case("boolean", ["t", "f"], (BOOL,), whole=True),
 ]
 
 CALENDAR = [
     Case(
         "date",
-        ["2026-11-22", "0001-01-01", "9999-12-31", "0001-12-31 BC", "10000-01-01", "4713-01-01 BC", "5874897-12-31"]
-        + ["infinity", "-infinity", "1970-01-01", "1969-12-31", "2000-02-29", "1582-10-10"],
+        [
+            "2026-11-22",
+            "0001-01-01",
+            "9999-12-31",
+            "0001-12-31 BC",
+            "10000-01-01",
+            "4713-01-01 BC",
+            "5874897-12-31",
+            "infinity",
+            "-infinity",
+            "1970-01-01",
+            "1969-12-31",
+            "2000-02-29",
+            "1582-10-10",
+        ],
         (DATE,),
     ),
     Case(
         "timestamp",
-        ["2026-11-22 12:34:56.789012", "0001-01-01 00:00:00", "9999-12-31 23:59:59.999999", "1969-12-31 23:59:59.999999"]
-        + ["0001-12-31 23:59:59.999999 BC", "10000-01-01 00:00:00", "4713-01-01 00:00:00 BC"]
-        + ["294276-12-31 23:59:59.999999", "infinity", "-infinity", "294247-01-10 04:00:54.775807"],
+        [
+            "2026-11-22 12:34:56.789012",
+            "0001-01-01 00:00:00",
+            "9999-12-31 23:59:59.999999",
+            "1969-12-31 23:59:59.999999",
+            "0001-12-31 23:59:59.999999 BC",
+            "10000-01-01 00:00:00",
+            "4713-01-01 00:00:00 BC",
+            "294276-12-31 23:59:59.999999",
+            "infinity",
+            "-infinity",
+            "294247-01-10 04:00:54.775807",
+        ],
         (DATETIME,),
     ),
     Case("timestamp(3)", ["2026-11-22 12:34:56.789", "9999-12-31 23:59:59.999", "infinity"], (DATETIME,)),
     Case(
         "timestamp with time zone",
-        ["2026-11-22 12:34:56.789012+05:45", "0001-01-01 00:00:00+00", "9999-12-31 23:59:59.999999+00"]
-        + ["0001-01-01 00:00:00+01", "9999-12-31 23:59:59.999999-00:00:01", "1883-11-18 12:03:58-04:56:02"]
-        + ["4713-01-01 00:00:00+00 BC", "294276-12-31 23:59:59.999999+00", "infinity", "-infinity"]
-        + ["294247-01-10 04:00:54.775807+00", "294247-01-10 04:00:54.775808+00"],  # where the engine's own type ends
+        [
+            "2026-11-22 12:34:56.789012+05:45",
+            "0001-01-01 00:00:00+00",
+            "9999-12-31 23:59:59.999999+00",
+            "0001-01-01 00:00:00+01",
+            "9999-12-31 23:59:59.999999-00:00:01",
+            "1883-11-18 12:03:58-04:56:02",
+            "4713-01-01 00:00:00+00 BC",
+            "294276-12-31 23:59:59.999999+00",
+            "infinity",
+            "-infinity",
+            "294247-01-10 04:00:54.775807+00",
+            "294247-01-10 04:00:54.775808+00",
+        ],  # where the engine's own type ends
         (TIMESTAMP,),
     ),
     Case("timestamp(0) with time zone", ["2026-11-22 12:34:57+00", "-infinity"], (TIMESTAMP,)),
@@ -154,8 +226,16 @@ CALENDAR = [
     Case("time with time zone", ["00:00:00+15:59:59", "24:00:00-15:59:59", "12:34:56.789012+05:45"]),
     Case(
         "interval",
-        ["0", "1 year -2 mons 3 days -04:05:06.789", "178000000 years", "-178000000 years", "1 mon", "30 days", "24:00:00"]
-        + ["-00:00:00.000001"],
+        [
+            "0",
+            "1 year -2 mons 3 days -04:05:06.789",
+            "178000000 years",
+            "-178000000 years",
+            "1 mon",
+            "30 days",
+            "24:00:00",
+            "-00:00:00.000001",
+        ],
     ),
     Case("interval", ["infinity", "-infinity"], since=17),
     Case("interval year to month", ["3-2"]),
@@ -203,7 +283,7 @@ OTHERS = [
 ]
 
 MADE = [
-    Case("mood", ["sad", "it's \"ok\" \\ ünï"], setup=["CREATE TYPE mood AS ENUM ('sad', 'it''s \"ok\" \\\\ ünï')"]),
+    Case("mood", ["sad", 'it\'s "ok" \\ ünï'], setup=["CREATE TYPE mood AS ENUM ('sad', 'it''s \"ok\" \\\\ ünï')"]),
     Case("mood[]", ["{sad,NULL}"]),
     Case(
         "pair",
@@ -242,7 +322,7 @@ MADE = [
 ]
 
 DOMAINS = [
-    Case("whole", ["1", "-1"], (INT64, NUMERIC, BIGNUMERIC), setup=["CREATE DOMAIN whole AS integer"]),
+    Case("whole", ["1", "-1"], (INT64, NUMERIC, BIGNUMERIC), whole=True, setup=["CREATE DOMAIN whole AS integer"]),
     Case(
         "price",
         ["1.50", "NaN"],
@@ -251,8 +331,8 @@ DOMAINS = [
     ),
     Case("day", ["2026-11-22", "infinity"], (DATE,), setup=["CREATE DOMAIN day AS date"]),
     Case("fixed", ["ab"], setup=["CREATE DOMAIN fixed AS character(4)"]),
-    Case("bytes", ["\\x00ff"], (BYTES,), setup=["CREATE DOMAIN bytes AS bytea"]),
-    Case("single", ["0.1"], (FLOAT64,), setup=["CREATE DOMAIN single AS real"]),
+    Case("bytes", ["\\x00ff"], (BYTES,), whole=True, setup=["CREATE DOMAIN bytes AS bytea"]),
+    Case("single", ["0.1"], (FLOAT64,), whole=True, setup=["CREATE DOMAIN single AS real"]),
     Case("prices", ["{1.50,2.50}"], setup=["CREATE DOMAIN prices AS numeric(12,2)[]"]),
     Case("price[]", ["{1.50,NaN}"]),
     Case("named_pair", ["(1,a)"], setup=["CREATE DOMAIN named_pair AS pair"]),
@@ -266,7 +346,7 @@ EXTENSIONS = [
     Case("cube", ["(1, 0.1)"], needs="cube"),
     Case("email", ["A@b.c"], needs="citext", setup=["CREATE DOMAIN email AS citext"]),
     # A type of another schema with a built-in's name is not the built-in.
-    Case('"bool"', ["maybe"], setup=["CREATE TYPE public.bool AS ENUM ('maybe')"]),
+    Case("public.bool", ["maybe"], setup=["CREATE TYPE public.bool AS ENUM ('maybe')"]),
 ]
 
 CASES = [*NUMBERS, *TEXTS, *CALENDAR, *OTHERS, *MADE, *DOMAINS, *EXTENSIONS]

@@ -29,9 +29,12 @@ def arriving(printed: str | None, type_: ColumnType, source: str) -> Any:
         type_: type in BigQuery.
         source: PostgreSQL's type, as a column is declared.
     """
-    if printed is None or type_ is ColumnType.STRING:
-        return printed
+    if printed is None:
+        return None
     match type_:
+        case ColumnType.STRING:
+            # The one text that is not what psql prints: BigQuery's casts, like PostgreSQL's own, know true and false.
+            return {"t": "true", "f": "false"}[printed] if source == "boolean" else printed
         case ColumnType.INT64:
             return int(printed)
         case ColumnType.FLOAT64:
@@ -52,12 +55,15 @@ def same(arrived: Any, expected: Any) -> bool:
     """Whether two values are the same to the last bit: -0.0 is not 0.0, and NaN is NaN."""
     if isinstance(expected, Decimal):
         return isinstance(arrived, Decimal) and arrived == expected
+    if isinstance(expected, datetime) and isinstance(arrived, datetime):
+        # The client and Arrow have different objects for UTC.
+        return arrived.utcoffset() == expected.utcoffset() and arrived == expected
     return type(arrived) is type(expected) and repr(arrived) == repr(expected)
 
 
 def _decimal(printed: str, integer_digits: int, fraction_digits: int) -> Any:
     value = _EXACT.create_decimal(printed)
-    if not value.is_finite() or abs(value) >= Decimal(10) ** integer_digits:
+    if not value.is_finite() or value.copy_abs() >= Decimal(10) ** integer_digits:
         return NOT_HELD
     exponent = value.normalize(_EXACT).as_tuple().exponent
     assert isinstance(exponent, int)
@@ -71,5 +77,4 @@ def _calendar(printed: str, type_: ColumnType) -> Any:
         return date.fromisoformat(printed)
     if type_ is ColumnType.DATETIME:
         return datetime.fromisoformat(printed)
-    # Client and Arrow have different UTC objects: compare instants of one.
     return datetime.fromisoformat(printed).astimezone(UTC)

@@ -1,14 +1,14 @@
 """Tables read as the extractor reads them, landed as Parquet, loaded into the warehouse and read back."""
 
-import itertools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from google.api_core.retry import Retry
 from google.cloud import bigquery
 from psycopg import sql
 
@@ -20,7 +20,7 @@ from services.extractor.mapping import reads
 from services.extractor.parts import parquet_parts
 from services.extractor.plan import Plan
 from services.extractor.planning import select_list
-from services.extractor.reader import Reader
+from services.extractor.reader import Engine, Reader
 from tests.integration.postgres_versions import Server
 from tests.integration.type_cases import Sql
 from tests.integration.warehouse_fixture import PROJECT, Warehouse
@@ -47,20 +47,23 @@ class Pipe:
 
     server: Server
     warehouse: Warehouse
-    _numbers: itertools.count[int] = field(default_factory=itertools.count)
+    _tables: int = 0
 
     def __post_init__(self) -> None:
         self.connection = self.server.connect()
         self.client = self.warehouse.client()
         self.client.create_dataset(DATASET, exists_ok=True)
-        self._reader = Reader(self.server.dsn)
+        self._engine = Engine(self.server.dsn)
+        self._reader = Reader(self._engine)
 
     def close(self) -> None:
         self._reader.close()
+        self._engine.close()
         self.connection.close()
 
     def new_name(self) -> str:
-        return f"t{self.server.version}_{next(self._numbers)}"
+        self._tables += 1
+        return f"t{self.server.version}_{self._tables}"
 
     def create(self, columns: Sequence[tuple[str, str, Sequence[str | Sql | None]]]) -> str:
         """Make a table of (name, type, values) and return its name; its rows are numbered from 0."""
@@ -69,7 +72,9 @@ class Pipe:
             sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(type_)) for column, type_, _ in columns
         )
         self.connection.execute(
-            sql.SQL("CREATE TABLE {} ({} integer NOT NULL, {})").format(sql.Identifier(name), sql.Identifier(ROW), types)
+            sql.SQL("CREATE TABLE {} ({} integer NOT NULL, {})").format(
+                sql.Identifier(name), sql.Identifier(ROW), types
+            )
         )
         self.fill(name, [(type_, values) for _, type_, values in columns])
         return name
@@ -77,6 +82,8 @@ class Pipe:
     def fill(self, name: str, columns: Sequence[tuple[str, Sequence[str | Sql | None]]]) -> None:
         """Insert columns of values that PostgreSQL reads as texts."""
         height = max(len(values) for _, values in columns)
+        if height == 0:
+            return
 
         def cell(type_: str, value: str | Sql | None) -> sql.Composable:
             if isinstance(value, Sql):
@@ -132,7 +139,9 @@ class Pipe:
         )
         settled = settle(table, read_relation(self.connection, table))
         found = [
-            (read, source_column) for column, source_column in settled.columns for read in reads(column, source_column, table)
+            (read, source_column)
+            for column, source_column in settled.columns
+            for read in reads(column, source_column, table)
         ]
         select, flags = select_list(table, [read for read, _ in found])
         manifest = [
@@ -149,7 +158,7 @@ class Pipe:
         )
         counts: Counter[str] = Counter()
         batches = self._reader.read(plan, plan.statement(), None, READ_AT, counts)
-        parts = [content for content, _ in parquet_parts(batches, 1_000_000)]
+        parts = [content.getvalue() for content, _ in parquet_parts(batches, 1_000_000)]
         assert len(parts) == 1
         landed = pq.read_table(pa.BufferReader(parts[0]))
         if load and not any(c.type is ColumnType.BIGNUMERIC for c in manifest):
@@ -168,8 +177,9 @@ class Pipe:
             source_format="PARQUET", schema=[*schema, bigquery.SchemaField("_extracted_at", "TIMESTAMP", "REQUIRED")]
         )
         table = f"{PROJECT}.{DATASET}.{name}"
-        # No retries: the emulator's errors don't pass.
-        self.client.load_table_from_uri(f"gs://lake/{path.name}", table, job_config=config, retry=None).result(retry=None)
+        # Few retries: the emulator's errors don't pass.
+        retry = Retry(timeout=5)
+        self.client.load_table_from_uri(f"gs://lake/{path.name}", table, job_config=config, retry=retry).result()
         names = ", ".join(f"`{column.name}`" for column in columns)
         rows = [dict(row) for row in self.client.query_and_wait(f"SELECT {names} FROM `{table}`")]
         path.unlink()

@@ -10,6 +10,7 @@ from services.core.batch import Batch, BatchState
 from services.core.errors import LeaseLost, TransientError
 from services.core.settings import CoreSettings
 from services.core.state.store import Document, DocumentChanged, DocumentExists, DocumentStore
+from services.core.tables import Mode
 from services.core.window import furthest
 
 _TRIES = 20
@@ -23,6 +24,8 @@ class TableProgress(BaseModel):
 
     watermark: AwareDatetime | None = Field(default=None, description="Cursor up to which bronze is complete.")
     merged_batch: str | None = Field(default=None, description="The newest batch in bronze.")
+    merged_snapshot: str | None = Field(default=None, description="The newest snapshot in bronze, by when it was read.")
+    merged_snapshot_at: AwareDatetime | None = Field(default=None, description="When that snapshot was read.")
     extracted_at: AwareDatetime | None = Field(default=None, description="The newest batch's extraction; only grows.")
     stable_batch: str | None = Field(default=None, description="The batch in the stable temp table.")
     extract_token: int = Field(default=0, description="Newest fencing token that extracted the table.")
@@ -102,6 +105,13 @@ class PipelineState:
         self._change_progress(table, change)
         return taken
 
+    def merged_snapshots(self, tables: Iterable[str]) -> list[Batch]:
+        """Snapshots that are in bronze, of each table at least the newest: older batches must not go behind it."""
+        newest = [self.progress(table).merged_snapshot for table in tables]
+        known = [batch for id_ in newest if id_ is not None and (batch := self.batch(id_)) is not None]
+        unfinished = [batch for batch in self.batches_in(BatchState.MERGED) if batch.mode is Mode.SNAPSHOT]
+        return [*known, *unfinished]
+
     def set_stable_batch(self, table: str, batch_id: str) -> None:
         """Note which batch the stable table holds; never an older one."""
 
@@ -123,8 +133,14 @@ class PipelineState:
         def change(progress: TableProgress) -> TableProgress:
             _check_token(table, "merge", progress.merge_token, token)
             newest = max((batch.id for batch in merged), default="")
+            snapshots = [(b.extracted_at, b.id) for b in merged if b.mode is Mode.SNAPSHOT]
+            if progress.merged_snapshot is not None and progress.merged_snapshot_at is not None:
+                snapshots.append((progress.merged_snapshot_at, progress.merged_snapshot))
+            snapshot_at, snapshot = max(snapshots, default=(None, None))
             return progress.model_copy(
                 update={
+                    "merged_snapshot": snapshot,
+                    "merged_snapshot_at": snapshot_at,
                     "watermark": furthest(progress.watermark, (batch.window for batch in merged)),
                     "merged_batch": max(progress.merged_batch or "", newest) or None,
                     "merge_token": token,

@@ -8,7 +8,7 @@ from services.core.errors import ConfigurationError
 from services.core.tables import Column, ColumnType, Mask, Mode, Table, Unrepresentable
 from services.extractor.catalog import SourceColumn, TypeKind
 from services.extractor.mapping import Holds, Read, default_type, holds, reads
-from services.extractor.numerics import Digits, engine_type, numeric_digits, outside
+from services.extractor.numerics import ROOM, Digits, engine_type, numeric_digits, outside
 from services.extractor.sql import quoted, text_literal
 
 TABLE = Table(
@@ -244,29 +244,40 @@ def test_dates_and_times_cost_the_server_nothing_unless_a_policy_needs_it(
 
 
 @pytest.mark.parametrize(
-    ("source", "type_", "failing", "nulling"),
+    ("source", "type_", "travels_as"),
     [
-        (numeric(18, 2), ColumnType.NUMERIC, "::numeric(18,2)", "::numeric(18,2)"),
-        (numeric(3, -2), ColumnType.NUMERIC, "::numeric(5,0)", "::numeric(5,0)"),
-        (numeric(38, 20), ColumnType.NUMERIC, "::numeric(38,20)", "::numeric(38,9)"),
-        (numeric(38, 20), ColumnType.BIGNUMERIC, "::numeric(38,20)", "::numeric(38,20)"),
-        (numeric(100, 2), ColumnType.NUMERIC, "trim_scale", "::numeric(38,9)"),
-        (numeric(60, 30), ColumnType.BIGNUMERIC, "trim_scale", "trim_scale"),
-        (UNCONSTRAINED, ColumnType.NUMERIC, "trim_scale", "::numeric(38,9)"),
-        (UNCONSTRAINED, ColumnType.BIGNUMERIC, "trim_scale", "trim_scale"),
+        (numeric(18, 2), ColumnType.NUMERIC, "numeric(18,2)"),
+        (numeric(3, -2), ColumnType.NUMERIC, "numeric(5,0)"),
+        (numeric(38, 20), ColumnType.NUMERIC, "numeric(38,9)"),
+        (numeric(38, 0), ColumnType.NUMERIC, "numeric(38,9)"),
+        (numeric(38, 20), ColumnType.BIGNUMERIC, "numeric(38,20)"),
+        (numeric(100, 2), ColumnType.NUMERIC, "numeric(38,9)"),
+        (numeric(60, 30), ColumnType.BIGNUMERIC, "text"),
+        (UNCONSTRAINED, ColumnType.NUMERIC, "numeric(38,9)"),
+        (UNCONSTRAINED, ColumnType.BIGNUMERIC, "text"),
     ],
 )
+@pytest.mark.parametrize("policy", [p for p in Unrepresentable if p is not Unrepresentable.EXACT])
 def test_a_numeric_travels_with_its_precision_or_as_text(
-    source: SourceColumn, type_: ColumnType, failing: str, nulling: str
+    source: SourceColumn, type_: ColumnType, travels_as: str, policy: Unrepresentable
 ) -> None:
     """Otherwise the engine reads floating point."""
-    (_, expression, _), (_, held, _) = read(type_, source)[0], read(type_, source, Unrepresentable.NULL_AND_COUNT)[0]
-    for found, travels in ((expression, failing), (held, nulling)):
-        if travels == "trim_scale":
-            assert found.startswith("trim_scale(")
-            assert found.endswith(")::text")
-        else:
-            assert found.endswith(f"END){travels}")
+    expression = read(type_, source, policy)[0][1]
+    assert expression.endswith(f"END)::{travels_as}")
+    assert expression.startswith("trim_scale(" if travels_as == "text" else "(CASE")
+
+
+@given(st.none() | st.tuples(st.integers(1, 1000), st.integers(-1000, 1000)), st.sampled_from(list(ROOM)))
+def test_no_numeric_leaves_postgresql_that_the_type_has_no_room_for(
+    constraint: tuple[int, int] | None, type_: ColumnType
+) -> None:
+    """Arrow's casts cannot be trusted with those."""
+    source = UNCONSTRAINED if constraint is None else numeric(*constraint)
+    digits, room = numeric_digits(source.modifier), ROOM[type_]
+    checks_all = digits is not None and digits.fit(room)
+    condition = "= 'NaN'::numeric" if checks_all else f'NOT (abs("c") < 1e{room.integer} AND'
+    for policy in (Unrepresentable.FAIL, Unrepresentable.NULL_AND_COUNT, Unrepresentable.STRING):
+        assert condition in read(type_, source, policy)[0][1]
 
 
 def test_a_nan_fails_in_postgresql_with_the_columns_name() -> None:

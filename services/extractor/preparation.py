@@ -126,7 +126,7 @@ def _manifest_column(read: Read, source_type: str | None) -> ManifestColumn:
 
 
 def _lockable(relation: SourceRelation) -> bool:
-    return relation.kind in (RelationKind.TABLE, RelationKind.PARTITIONED, RelationKind.MATERIALIZED_VIEW)
+    return relation.kind in (RelationKind.TABLE, RelationKind.PARTITIONED)
 
 
 def _say_what_is_hidden(clock: SourceClock, safety_lag: timedelta) -> None:

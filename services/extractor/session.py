@@ -49,10 +49,9 @@ class _Session:
             at = read_at(row[0])
             self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             relation = f"{quoted(table.schema_name)}.{quoted(table.relation_name)}"
-            if lock:
-                # Not LOCK TABLE: it wants SELECT on all columns, and knows no materialized views. The snapshot is older
-                # than this lock, which is why the layout is asked for after it.
-                self._connection.execute(f"SELECT FROM {relation} LIMIT 0".encode())
+            # LOCK TABLE knows no materialized views, and reading from one is the only way to lock it.
+            locking = f"LOCK TABLE {relation} IN ACCESS SHARE MODE" if lock else f"SELECT FROM {relation} LIMIT 0"
+            self._connection.execute(locking.encode())
             name, oldest = self._connection.execute(
                 "SELECT pg_catalog.pg_export_snapshot(), "
                 "pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint"

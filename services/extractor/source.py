@@ -43,14 +43,14 @@ SELECT
 
 _STORAGE = """
 WITH RECURSIVE tree AS (
-  SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  SELECT c.oid, c.oid AS root FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = %s AND c.relname = %s
   UNION
-  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+  SELECT i.inhrelid, tree.root FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
 )
 SELECT
   c.oid,
-  c.relkind::text = ANY ('{r,m}') AND a.amname = 'heap',
+  c.relkind::text = ANY ('{r,m}') AND a.amname = 'heap' AND has_table_privilege(tree.root, 'SELECT'),
   pg_relation_size(c.oid) / current_setting('block_size')::bigint,
   pg_table_size(c.oid),
   greatest(c.reltuples, 0),
@@ -97,7 +97,8 @@ class Storage:
     rows: float
     """The planner's estimate; 0 when the relation was never analysed."""
     by_pages: bool
-    """Whether rows can be read by ranges of pages: PostgreSQL 14 or newer, and tables all the way down."""
+    """Whether rows can be read by ranges of pages: PostgreSQL 14 or newer, tables all the way down, and SELECT on the
+    whole table, which ctid and xmin need."""
     layout: str
     """Changes when the rows are rewritten to other places, or the server's history forks (a failover)."""
 

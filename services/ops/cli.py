@@ -51,6 +51,17 @@ def extract(
 
 
 @app.command()
+def declare(
+    source: Annotated[str, typer.Argument(help="schema.relation in PostgreSQL, unquoted.")],
+) -> None:
+    """Propose a table's entry for tables.yaml, from the source's catalog: types, key, what may be null."""
+    # The source's driver is not in every image that has this command.
+    from services.ops.declare import propose
+
+    typer.echo(propose(source), nl=False)
+
+
+@app.command()
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="JSON, also what a pipe gets.")] = False,
 ) -> None:

@@ -1,0 +1,58 @@
+"""`credix declare`: a table's entry for tables.yaml, proposed from the source's catalog."""
+
+import os
+from typing import Any
+
+import psycopg
+import yaml
+
+from services.core.errors import ConfigurationError, PipelineError
+from services.core.settings import SourceSettings, read_settings
+from services.core.tables import Column, ColumnType, Mode, SchemaDrift, Table
+from services.extractor.catalog import primary_key, read_relation
+from services.extractor.declare import declaration
+from services.extractor.source import connect, conninfo, environment
+
+
+def propose(source: str) -> str:
+    """The entry of a relation, as YAML.
+
+    Args:
+        source: ``schema.relation``, unquoted.
+
+    Raises:
+        ConfigurationError: the relation is not there, this role may not read it, or the source's settings are wrong.
+        PipelineError: the source cannot be reached.
+    """
+    schema, _, name = source.partition(".")
+    if not schema or not name:
+        raise ConfigurationError(f"{source} is not schema.relation")
+    settings = read_settings(SourceSettings)
+    os.environ.update(environment(settings))
+    # Evolve reads every column, so that every one is asked for.
+    everything = Table(
+        name="declared",
+        source=source,
+        mode=Mode.SNAPSHOT,
+        bronze_model="declared",
+        schema_drift=SchemaDrift.EVOLVE,
+        columns=[Column(name="any", type=ColumnType.STRING)],
+    )
+    try:
+        with connect(conninfo(settings)) as connection:
+            relation = read_relation(connection, everything)
+            entry = declaration(relation, schema, name, primary_key(connection, schema, name))
+    except psycopg.OperationalError as error:
+        raise PipelineError(f"the source cannot be reached: {error}") from error
+    return _as_yaml(entry)
+
+
+def _as_yaml(entry: dict[str, Any]) -> str:
+    """YAML as people write it in tables.yaml: one line a column."""
+    columns = "".join(
+        f"  - {yaml.safe_dump(column, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True)}"
+        for column in entry["columns"]
+    )
+    facts = {name: value for name, value in entry.items() if name != "columns"}
+    text = yaml.safe_dump([facts], sort_keys=False, allow_unicode=True) + "  columns:\n"
+    return text + "".join(f"  {line}\n" for line in columns.splitlines())

@@ -9,10 +9,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AliasChoices, Field, PositiveInt, SecretStr, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.core.errors import ConfigurationError
+
+
+def _seconds(value: object) -> object:
+    return float(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
+"""ISO 8601 (``PT5M``), or a number of seconds, which pydantic takes for nothing when it is a text."""
 
 
 class CoreSettings(BaseSettings):
@@ -68,7 +76,7 @@ class ExtractorSettings(CoreSettings, SourceSettings):
 
     extract_tables: str = Field(default="", description="Comma separated table names; empty for all declared tables.")
     extract_part_rows: PositiveInt = Field(default=1_000_000, description="Most rows in a Parquet part.")
-    extract_safety_lag: timedelta = Field(
+    extract_safety_lag: Duration = Field(
         default=timedelta(minutes=15),
         description="How far a window stays behind now when open transactions cannot be seen (ISO 8601, or seconds).",
     )
@@ -93,7 +101,7 @@ class ExtractorSettings(CoreSettings, SourceSettings):
     cloud_run_task_attempt: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Set by Cloud Run: which try of this task it is, from 0."
     )
-    extract_lease: timedelta = Field(
+    extract_lease: Duration = Field(
         default=timedelta(seconds=60), description="How long a dead extractor holds its table (ISO 8601, or seconds)."
     )
 
@@ -117,7 +125,7 @@ class LoaderSettings(CoreSettings, WarehouseSettings):
     """Settings of the loader."""
 
     temp_table_days: PositiveInt = Field(default=7, description="Days after which a hashed table expires.")
-    load_timeout: timedelta = Field(
+    load_timeout: Duration = Field(
         default=timedelta(minutes=9), description="Longest wait for one load job (ISO 8601, or seconds)."
     )
 
@@ -130,7 +138,7 @@ class TransformerSettings(CoreSettings, WarehouseSettings):
     dbt_target_path: Path = Field(default=Path("/tmp/dbt/target"), description="Where dbt writes its artifacts.")  # noqa: S108
     dbt_log_path: Path = Field(default=Path("/tmp/dbt/logs"), description="Where dbt writes its log.")  # noqa: S108
     report_bucket: str = Field(default="credix-elementary-report", description="Bucket of reports and run artifacts.")
-    transform_lease: timedelta = Field(
+    transform_lease: Duration = Field(
         default=timedelta(seconds=60), description="How long a dead transformer blocks the next (ISO 8601, or seconds)."
     )
 

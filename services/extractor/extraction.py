@@ -242,6 +242,7 @@ class Extractor:
                 reading.chunks(work, sessions, self.settings.extract_readers)
                 results = work.results()
                 if len(results) < len(plan.bounds):
+                    sessions.close()  # it would keep others from the table, and vacuum from its dead rows
                     lease.renew()
                     time.sleep(0.5)  # another task is at the rest; if it dies, its chunks can be claimed again
             read = Read()

@@ -103,7 +103,8 @@ def prepare(
         )
         estimate = source.estimate(plan.statement())
         missing = _missing_index(source, table, plan, window, mode, storage, estimate)
-    everything = mode is Mode.SNAPSHOT or window.low is None or "Seq Scan" in estimate.scans
+    # Without a key nobody could tell a row that two snapshots saw from two rows: one statement, one snapshot.
+    everything = bool(table.key) and (mode is Mode.SNAPSHOT or window.low is None or "Seq Scan" in estimate.scans)
     bounds = page_bounds(storage, settings.extract_chunk_pages, everything=everything)
     # Orders row versions: later than the extraction before, whatever the source's clock does.
     extracted_at = clock.now.astimezone(UTC)

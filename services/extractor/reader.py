@@ -253,10 +253,11 @@ class Reader:
 
 def _told_apart(error: duckdb.Error, plan: Plan) -> Exception:
     """Say whether a source error is about a value or may pass; DuckDB has one class for both."""
-    message = str(error).split("\n")[0]
+    message = " ".join(str(error).split())  # the statement in it may have several lines, and the reason follows
     if "invalid input syntax" in message or "out of range" in message or "invalid byte sequence" in message:
         column = next((c.name for c in plan.columns if f"column {c.name}:" in message), None)
         return DataError("value_does_not_fit", message, table=plan.table, column=column)
-    if "permission denied" in message or "does not exist" in message:
+    lost_session = "SET TRANSACTION SNAPSHOT" in message  # whose snapshot does not exist any more
+    if "permission denied" in message or ("does not exist" in message and not lost_session):
         return ConfigurationError(f"table {plan.table}: the source refused the read: {message}")
     return TransientError(f"table {plan.table}: the source broke off: {message}")

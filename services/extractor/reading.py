@@ -143,7 +143,9 @@ class Reading:
                         reader.read(self.plan, statement, snapshot, snapshot.read_at, counts),
                         lambda piece: self.landing.part_name(claim.chunk, piece, claim.attempt),  # noqa: B023
                     )
-                except TransientError:
+                except TransientError as error:
+                    if "lock timeout" in str(error):
+                        sessions.close()  # who waits to rewrite the table waits for the session, and everybody for him
                     sessions.check(snapshot)
                     raise
         result = ChunkResult(

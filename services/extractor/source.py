@@ -139,7 +139,8 @@ SESSION = {
     "extra_float_digits": "1",
     "bytea_output": "hex",
     "xmlbinary": "base64",
-    "lock_timeout": "60s",
+    # Behind somebody who waits for a stronger lock on the table, everybody waits: not for long.
+    "lock_timeout": "5s",
     # A session holds the snapshot of a long read open without a statement of its own.
     "idle_in_transaction_session_timeout": "0",
 }

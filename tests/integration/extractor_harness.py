@@ -405,7 +405,7 @@ class Bench:
             "POSTGRES_USER": ROLE,
             "POSTGRES_PASSWORD": PASSWORD,
             "EXTRACT_CHUNK_PAGES": "50",
-            "EXTRACT_LEASE": "PT3S",
+            "EXTRACT_LEASE": "3",
         }
         return {**usual, **self.variables, **variables}
 

@@ -12,12 +12,14 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from local.cycle import Client
 from local.stack.options import REPOSITORY
 from local.stack.stack import load
+from services.core.tables import Tables, load_tables
 
 CREDIX = Path(sys.executable).parent / "credix"
 NAMED_IN_THE_README = {
@@ -81,6 +83,26 @@ def test_one_table_in_another_mode(shell: Shell) -> None:
     done = shell.run("extract", "--table", "cnpj_ws", "--mode", "snapshot")
     [entry] = json.loads(done.stdout)["tables"]
     assert (entry["table"], entry["outcome"], entry["rows"]) == ("cnpj_ws", "landed", 50)
+
+
+def test_a_dry_run_says_what_would_be_read(shell: Shell) -> None:
+    before = shell.run("status", "--json").stdout
+    tables = json.loads(shell.run("extract", "--dry-run").stdout)["tables"]
+    assert [table["table"] for table in tables] == ["cnpj_ws", "installments"]
+    assert all(table["error"] is None and table["statement"].startswith("SELECT ") for table in tables)
+    batches = [table["last_batch"]["id"] for table in json.loads(before)["tables"]]
+    after = json.loads(shell.run("status", "--json").stdout)["tables"]
+    assert [table["last_batch"]["id"] for table in after] == batches
+
+
+def test_a_table_is_declared_from_the_catalog(shell: Shell) -> None:
+    proposed = yaml.safe_load(shell.run("declare", "oltp.business_case_installments").stdout)
+    [table] = Tables.model_validate({"version": 1, "tables": proposed}).tables
+    declared = load_tables(REPOSITORY / "config" / "tables.yaml").get("installments")
+    assert declared is not None
+    assert table.key == declared.key
+    assert {c.name: c.type for c in table.columns} == {c.name: c.type for c in declared.columns}
+    assert "oltp.nope does not exist" in shell.run("declare", "oltp.nope", expected=2).stderr
 
 
 def test_an_unknown_table_is_a_mistake_of_the_command_line(shell: Shell) -> None:

@@ -48,6 +48,7 @@ from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
 from services.core.storage import StoredObject
 from services.core.tables import Column, ColumnType, Cursor, Mode, Table, Tables
+from services.core.warehouse import hashed_table_id
 from services.extractor import landing, preparation, reading
 from services.extractor.catalog import RelationKind, SourceColumn, SourceRelation
 from services.extractor.extraction import Extractor
@@ -68,6 +69,7 @@ TICK = timedelta(microseconds=1)
 SAFETY = timedelta(minutes=2)
 LEASE = timedelta(hours=1)
 KEYS = 4
+DAMAGED = b"PAR1 this is no Parquet PAR1"
 COUNTS: Counter[str] = Counter()
 """What the histories had in them, for who asks whether they can find anything."""
 
@@ -445,11 +447,14 @@ class Warehouse:
     failing_merges: int = 0
 
     def load(self, manifest: Any, hashed: str, bucket: str) -> SimpleNamespace:
-        rows = [
-            row
-            for part in manifest.parts
-            for row in pq.read_table(io.BytesIO(self.bucket.objects[bucket, part.object_name])).to_pylist()
-        ]
+        rows = []
+        for part in manifest.parts:
+            content = self.bucket.read(bucket, part.object_name)
+            if content is None:
+                raise TransientError("the job found no such object")
+            if content == DAMAGED:
+                raise DataError("load_refused", "no Parquet")
+            rows += pq.read_table(io.BytesIO(content)).to_pylist()
         keys = [row["id"] for row in rows]
         assert len(keys) == len(set(keys)), "a batch that was read by one statement has a key twice"
         self.temp[hashed] = self.loaded[manifest.batch_id] = rows
@@ -730,7 +735,7 @@ class History(RuleBasedStateMachine):
     def part_is_damaged(self, which: int) -> None:
         parts = [place for place in sorted(self.bucket.objects) if "/landing/" in place[1] and "part" in place[1]]
         if parts:
-            self.bucket.objects[parts[which % len(parts)]] = b"PAR1 this is no Parquet PAR1"
+            self.bucket.objects[parts[which % len(parts)]] = DAMAGED
             COUNTS["parts damaged"] += 1
 
     @rule(what=st.sampled_from(["read", "merge"]))
@@ -861,7 +866,9 @@ class History(RuleBasedStateMachine):
         assert self.table.deletes == "keep" or bronze == source, "a deleted row is still there after a snapshot"
         assert {b.state for b in self.state.batches_of_table("t")} <= {BatchState.MERGED, BatchState.FAILED}
         assert self.bucket.landed(LANDING) == []
-        assert self.warehouse.temp == {}
+        # A loader that comes late can load a batch that has failed meanwhile; its temp table expires.
+        failed = [b for b in self.state.batches_of_table("t") if b.state is BatchState.FAILED]
+        assert self.warehouse.temp.keys() <= {hashed_table_id("p", "business_case_temp", batch) for batch in failed}
         assert [d.id for d in self.store.query("leases", {}) if d.data["holder"] is not None] == []
         COUNTS["rows compared after two runs"] += len(promised)
         COUNTS["rows compared after a snapshot"] += len(source)
@@ -932,6 +939,7 @@ def test_whatever_happens_bronze_ends_equal_to_the_source_and_loses_nothing_on_t
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
             deadline=None,
+            report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -1,6 +1,6 @@
 """The extractor against the server's own COPY, other engines, and itself: ``make benchmark``.
 
-    python -m benchmarks.extraction engines --rows 3000000 --rounds 2
+    python -m benchmarks.extraction engines --rows 10000000 --rounds 3
     python -m benchmarks.extraction memory --rows 1000000 --rows 10000000
     python -m benchmarks.extraction incremental
     python -m benchmarks.extraction start
@@ -103,15 +103,15 @@ def _ours(scene: Stage, table: str, state: str, *arguments: str) -> tuple[Measur
     return measured, int(entry["rows"])
 
 
-def _others(scene: Stage, table: str) -> Iterator[tuple[str, Callable[[], Measured]]]:
+def _others(scene: Stage, table: str) -> Iterator[tuple[str, Callable[[int], Measured]]]:
     for name, package in PACKAGES.items():
         if find_spec(package) is None:
             _say(f"{name}: not installed (make benchmark-setup)")
             continue
 
-        def run(name: str = name) -> Measured:
+        def run(rows: int, name: str = name) -> Measured:
             with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
-                arguments = [name, scene.url, scene.select(table), file.name]
+                arguments = [name, scene.url, f"{scene.select(table)} LIMIT {rows}", file.name]
                 return measure([sys.executable, "-m", "benchmarks.engines", *arguments])
 
         yield name, run
@@ -119,7 +119,10 @@ def _others(scene: Stage, table: str) -> Iterator[tuple[str, Callable[[], Measur
 
 @app.command()
 def engines(
-    rows: Annotated[int, typer.Option(help="Installments in the table.")] = 3_000_000,
+    rows: Annotated[int, typer.Option(help="Installments in the table.")] = 10_000_000,
+    pandas_rows: Annotated[
+        int, typer.Option(help="Rows that pandas reads of them: it holds all in memory.")
+    ] = 2_000_000,
     rounds: Annotated[int, typer.Option(help="How often each is measured; the median counts.")] = 3,
 ) -> None:
     """A full load of the installments: COPY, ours, ConnectorX, ADBC, pandas; promises 0.7, 2, 2 and 8."""
@@ -137,7 +140,8 @@ def engines(
                 raise typer.BadParameter(f"the extractor landed {landed:,} rows of {rows:,}")
             measured.setdefault("credix extractor, whole command", []).append(_line("credix", rows, ours))
             for name, run in _others(scene, table):
-                measured.setdefault(f"{name}, to one local file", []).append(_line(name, rows, run()))
+                read = min(rows, pandas_rows) if name == "pandas" else rows
+                measured.setdefault(f"{name}, to one local file", []).append(_line(name, read, run(read)))
     middle = {what: _median(what, lines) for what, lines in measured.items()}
     found = {lines[0].what: middle[what] for what, lines in measured.items()}
     ours_line = found["credix"]

@@ -345,7 +345,17 @@ EXTENSIONS = [
     Case("ltree", ["a.b.c"], needs="ltree"),
     Case("cube", ["(1, 0.1)"], needs="cube"),
     Case("email", ["A@b.c"], needs="citext", setup=["CREATE DOMAIN email AS citext"]),
-    # A type of another schema with a built-in's name is not the built-in.
+    # Types of another schema with a built-in's name are not the built-in.
+    Case(
+        "public.int4",
+        ["42"],
+        setup=[
+            "CREATE TYPE public.int4",
+            "CREATE FUNCTION i(cstring) RETURNS public.int4 LANGUAGE internal IMMUTABLE STRICT AS 'int4in'",
+            "CREATE FUNCTION o(public.int4) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'int4out'",
+            "CREATE TYPE public.int4 (INPUT = i, OUTPUT = o, LIKE = pg_catalog.int4)",
+        ],
+    ),
     Case("public.bool", ["maybe"], setup=["CREATE TYPE public.bool AS ENUM ('maybe')"]),
 ]
 

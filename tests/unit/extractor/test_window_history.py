@@ -447,6 +447,8 @@ class Warehouse:
     failing_merges: int = 0
 
     def load(self, manifest: Any, hashed: str, bucket: str) -> SimpleNamespace:
+        if manifest.batch_id in self.loaded:  # the job is known by its id, and is not done again
+            return SimpleNamespace(output_rows=manifest.rows, job_id="job")
         rows = []
         for part in manifest.parts:
             content = self.bucket.read(bucket, part.object_name)
@@ -516,6 +518,7 @@ LAGS = {"timestamp": [timedelta(0), timedelta(seconds=30)], "date": [timedelta(0
 LOOKBACKS = {"timestamp": [timedelta(0), timedelta(minutes=1)], "date": [timedelta(days=1), timedelta(days=2)]}
 MANY = st.integers(0, 99)
 SPAN = st.integers(0, 8)
+KEY = st.integers(0, KEYS - 1)
 HOW = st.sampled_from(["now", "now", "clock", "skewed", "skewed", "future", "null", "keep", "undo", "delete"])
 
 
@@ -579,6 +582,10 @@ class History(RuleBasedStateMachine):
         self.warehouse = Warehouse(self.bucket, self.table)
         self.store = SqliteStore(Path(":memory:"))
         self.state = PipelineState(self.store)
+        for key in range(KEYS - 1):
+            self.something_changes(key, "skewed", key, 4)
+        self.database.replayed = len(self.database.commits)
+        self.cycle(Mode.INCREMENTAL)
         self.sound = True
         COUNTS["histories"] += 1
         COUNTS[f"histories with nulls: {nulls}"] += 1
@@ -601,17 +608,21 @@ class History(RuleBasedStateMachine):
     def clock_is_set_back(self, by: int) -> None:
         self.database.now -= self._span(by)
 
-    @rule(own=st.booleans())
-    def transaction_begins(self, own: bool) -> None:
+    @rule(own=st.booleans(), key=KEY, how=HOW, by=SPAN, pause=SPAN)
+    def transaction_begins(self, own: bool, key: int, how: str, by: int, pause: int) -> None:
         self.database.begin(own)
+        self.database.pass_time(self._span(pause))
+        self.database.write(self.database.open[-1], key, how, self._span(by))
 
-    @rule(which=MANY, key=st.integers(0, KEYS - 1), how=HOW, by=SPAN)
-    def transaction_writes(self, which: int, key: int, how: str, by: int) -> None:
+    @rule(which=MANY, key=KEY, how=HOW, by=SPAN, pause=SPAN)
+    def transaction_goes_on(self, which: int, key: int, how: str, by: int, pause: int) -> None:
         if (transaction := self._some(which)) is not None:
+            self.database.pass_time(self._span(pause))
             self.database.write(transaction, key, how, self._span(by))
 
-    @rule(key=st.integers(0, KEYS - 1), how=HOW, by=SPAN)
-    def something_changes(self, key: int, how: str, by: int) -> None:
+    @rule(key=KEY, how=HOW, by=SPAN, pause=SPAN)
+    def something_changes(self, key: int, how: str, by: int, pause: int) -> None:
+        self.database.pass_time(self._span(pause))
         self.database.begin(own=False)
         transaction = self.database.open[-1]
         self.database.write(transaction, key, how, self._span(by))
@@ -700,11 +711,17 @@ class History(RuleBasedStateMachine):
 
         return self._start("transformer", work)
 
-    @rule(mode=MODE, steps=st.integers(0, 30))
-    def extractor_starts(self, mode: Mode, steps: int) -> None:
+    @rule(mode=MODE, steps=st.integers(0, 40), dies=st.sampled_from([False, False, True]))
+    def extractor_starts(self, mode: Mode, steps: int, dies: bool) -> None:
         self._extractor(mode).advance(steps)
+        if dies:
+            self.process_is_killed(-1)
 
-    @rule(which=MANY, steps=st.integers(0, 30))
+    @rule(mode=MODE)
+    def extraction(self, mode: Mode) -> None:
+        self._extractor(mode).finish()
+
+    @rule(which=MANY, steps=st.integers(0, 40))
     def notification_is_delivered(self, which: int, steps: int) -> None:
         """In any order and any number of times; the handler may come to its end at once, or not yet."""
         if self.bucket.manifests:
@@ -723,8 +740,9 @@ class History(RuleBasedStateMachine):
     def process_is_killed(self, which: int) -> None:
         if self.processes:
             process = self.processes.pop(which % len(self.processes))
-            COUNTS[f"killed: {process.kind} before {process.before}"] += 1
-            process.kill()
+            if not process.ended:
+                COUNTS[f"killed: {process.kind} before {process.before}"] += 1
+                process.kill()
 
     @rule()
     def leases_expire(self) -> None:

@@ -284,7 +284,7 @@ class Extractor:
 
     def _at_work(self, lease_name: str) -> bool:
         lease = look(self.state.store, lease_name)
-        return lease is not None and lease.held(datetime.now(UTC))
+        return lease is None or lease.held(datetime.now(UTC))  # Cloud Run does not start all tasks in one moment
 
     def _help_with(self, table: Table, plan: Plan) -> bool:
         """Read what can be claimed of a plan; whether that was anything."""

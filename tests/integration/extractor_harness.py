@@ -1,8 +1,9 @@
-"""The extractor as the process that it is, with a source, a bucket and a state of its own; and a look at what it left.
+"""The extractor as the process that it is, with a source, a bucket and a state; and a look at what it left.
 
-A *place* is a database and a bucket server, made once for a module. A *bench* is what one test works on: an empty schema
-``src``, an empty bucket, a new state. Reads are stopped at a chosen row by a *gate*, not by the clock: the table's row
-security policy takes a shared advisory lock at every hundredth id, and the test holds that lock as long as it likes.
+A *place* is a database and a bucket server, made once for a module. A *bench* is what one test works on: an empty
+schema ``src``, an empty bucket, a new state. Reads are stopped at a chosen row by a *gate*, not by the clock: the
+table's row security policy takes a shared advisory lock at every hundredth id, and the test holds that lock as long as
+it likes.
 """
 
 import json
@@ -46,7 +47,7 @@ from services.core.tables import EXTRACTED_AT, load_tables
 from services.extractor.source import APPLICATION
 from tests.processes import process
 
-ROLE, PASSWORD = "extractor", "a-password-that-nobody-prints"  # noqa: S105 - of a throw-away server
+ROLE, PASSWORD = "extractor", "a-password-that-nobody-prints"
 SCHEMA = "src"
 LANDING = str(CoreSettings.model_fields["landing_prefix"].default)
 FAILED = str(CoreSettings.model_fields["failed_prefix"].default)

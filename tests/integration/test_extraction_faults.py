@@ -323,8 +323,8 @@ GATED_CURSOR = {"expression": "src.passed(id, changed_at)", "type": "timestamp",
 def test_who_wants_to_rewrite_a_table_waits_for_a_chunk_and_not_for_the_read(bench: Bench) -> None:
     """Behind one who waits for an exclusive lock, all others wait, the readers of further chunks among them.
 
-    So the read lets the table go. What it finds then decides: the same pages, and it goes on; others, and the run fails,
-    because page numbers do not mean what they meant. Three tables at once: each waits some seconds for its lock.
+    So the read lets the table go. What it finds then decides: the same pages, and it goes on; others, and the run
+    fails, because page numbers do not mean what they meant. Three tables at once: each waits some seconds for its lock.
     """
     database = bench.database
     for name in ("altered", "emptied", "base"):

@@ -1,5 +1,6 @@
 """Single processes of the local stack, for tests that need one of them and not the whole."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,9 +35,13 @@ def throwaway_postgres(folder: Path) -> Iterator[str]:
     cluster = postgres.new_cluster(folder / "postgres", user)
     postgres.initialise(cluster, binaries)
     port = choose_ports(["postgres"])["postgres"]
-    with process(postgres.component(cluster, binaries, port, folder / "postgres.log")):
-        password = cluster.superuser_password.get_secret_value()
-        yield f"host={HOST} port={port} dbname=postgres user={postgres.SUPERUSER} password={password}"
+    try:
+        with process(postgres.component(cluster, binaries, port, folder / "postgres.log")):
+            password = cluster.superuser_password.get_secret_value()
+            yield f"host={HOST} port={port} dbname=postgres user={postgres.SUPERUSER} password={password}"
+    finally:
+        # Elsewhere when the server's user may not enter the preferred folder.
+        shutil.rmtree(cluster.folder, ignore_errors=True)
 
 
 @contextmanager

@@ -278,13 +278,16 @@ class Extractor:
                 table = next((t for t in tables if t.name == plan.table), None)
                 if table is not None and self._help_with(table, plan):
                     quiet_since = time.monotonic()
-            if not any(self._at_work(name) for name in self.task.others()):
+            if not self._others_may_share(tables):
                 return
             time.sleep(0.5)
 
-    def _at_work(self, lease_name: str) -> bool:
-        lease = look(self.state.store, lease_name)
-        return lease is None or lease.held(datetime.now(UTC))  # Cloud Run does not start all tasks in one moment
+    def _others_may_share(self, tables: list[Table]) -> bool:
+        """Whether another task extracts a table of its own, or has not begun: they do not all start in one moment."""
+        own, store = self.task.own(tables), self.state.store
+        leases = [look(store, f"extract-{table.name}") for table in tables if table not in own]
+        at_work = any(lease is not None and lease.held(datetime.now(UTC)) for lease in leases)
+        return at_work or any(look(store, name) is None for name in self.task.others())
 
     def _help_with(self, table: Table, plan: Plan) -> bool:
         """Read what can be claimed of a plan; whether that was anything."""

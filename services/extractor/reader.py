@@ -1,6 +1,7 @@
 """The big read: SELECTs streamed from PostgreSQL as Arrow batches by DuckDB's postgres extension."""
 
 import importlib.resources
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -74,6 +75,10 @@ def _in_range(array: pa.Array, column: ManifestColumn, table: str) -> None:
         )
 
 
+def _whole_digits(decimal: pa.DataType) -> int:
+    return int(decimal.precision - decimal.scale)
+
+
 def _convert(array: pa.Array, column: ManifestColumn, table: str) -> pa.Array:
     """Bring a column to its declared type, exactly.
 
@@ -83,7 +88,14 @@ def _convert(array: pa.Array, column: ManifestColumn, table: str) -> pa.Array:
     """
     to = ARROW_TYPES[column.type]
     arrived = array.type
-    if not (pa.types.is_decimal(arrived) or pa.types.is_integer(arrived) or pa.types.is_string(arrived)):
+    # Arrow casts what is too large for a decimal into another number, without an error: PostgreSQL has checked the
+    # values, and here is checked that it was asked to. Only BIGNUMERIC comes as text.
+    exact = (
+        (pa.types.is_decimal(arrived) and pa.types.is_decimal(to) and _whole_digits(arrived) <= _whole_digits(to))
+        or (pa.types.is_integer(arrived) and (pa.types.is_decimal(to) or pa.types.is_integer(to)))
+        or (pa.types.is_string(arrived) and column.type is ColumnType.BIGNUMERIC)
+    )
+    if not exact:
         raise ConfigurationError(
             f"table {table}, column {column.name}: arrived as {arrived}, which {column.type} cannot take exactly"
         )
@@ -245,19 +257,22 @@ class Reader:
             connection.execute("COMMIT")
         except duckdb.Error as error:
             self.close()
-            raise _told_apart(error, plan) from None
+            raise told_apart(error, plan.table) from None
         except BaseException:
             self.close()
             raise
 
 
-def _told_apart(error: duckdb.Error, plan: Plan) -> Exception:
+def told_apart(error: duckdb.Error, table: str) -> Exception:
     """Say whether a source error is about a value or may pass; DuckDB has one class for both."""
     message = " ".join(str(error).split())  # the statement in it may have several lines, and the reason follows
+    # In the statement, which may be in the message too, the apostrophe is doubled.
+    if refused := re.search(r"column (\S+): (BigQuery's \w+ has no [^\"]*)", message):
+        text = f"column {refused[1]}: {refused[2]}; correct it, or choose another on_unrepresentable in tables.yaml"
+        return DataError("value_does_not_fit", text, table=table, column=refused[1])
     if "invalid input syntax" in message or "out of range" in message or "invalid byte sequence" in message:
-        column = next((c.name for c in plan.columns if f"column {c.name}:" in message), None)
-        return DataError("value_does_not_fit", message, table=plan.table, column=column)
+        return DataError("value_does_not_fit", message, table=table)
     lost_session = "SET TRANSACTION SNAPSHOT" in message  # whose snapshot does not exist any more
     if "permission denied" in message or ("does not exist" in message and not lost_session):
-        return ConfigurationError(f"table {plan.table}: the source refused the read: {message}")
-    return TransientError(f"table {plan.table}: the source broke off: {message}")
+        return ConfigurationError(f"table {table}: the source refused the read: {message}")
+    return TransientError(f"table {table}: the source broke off: {message}")

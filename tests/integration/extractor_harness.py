@@ -41,6 +41,7 @@ from local.stack.readiness import wait_until_ready
 from services.core.batch import Batch, BatchState, Manifest
 from services.core.naming import mirrored
 from services.core.settings import CoreSettings
+from services.core.state.lease import look
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
 from services.core.tables import EXTRACTED_AT, load_tables
@@ -75,11 +76,17 @@ class Server:
 
     def __init__(self, cluster: postgres.Cluster, binaries: Binaries, log: Path, settings: Mapping[str, str]) -> None:
         self.cluster, self.binaries = cluster, binaries
-        self.port = choose_ports(["postgres"])["postgres"]
-        planned = postgres.component(cluster, binaries, self.port, log)
-        more = [f"--{name}={value}" for name, value in settings.items()]  # of two equal options, the last one counts
-        self._component = planned.model_copy(update={"argv": (*planned.argv, *more)})
+        self.log = log
+        self._settings = settings
         self._process: ProcessId | None = None
+        self.listen_on(choose_ports(["postgres"])["postgres"])
+
+    def listen_on(self, port: int) -> None:
+        """From its next start on."""
+        self.port = port
+        planned = postgres.component(self.cluster, self.binaries, port, self.log)
+        more = [f"--{name}={value}" for name, value in self._settings.items()]  # of equal options, the last one counts
+        self._component = planned.model_copy(update={"argv": (*planned.argv, *more)})
 
     @property
     def dsn(self) -> str:
@@ -101,14 +108,20 @@ class Server:
         wait_until("the server's end", lambda: self._process is None or find(self._process) is None)
 
     def stop(self) -> None:
-        """Stop it and remove its files."""
+        """Stop it, if it runs."""
         if self._process is not None:
             stop(self._process, self._component.stop_signal, self._component.stop_seconds)
             kill(self._process)
+            self._process = None
+
+    def remove(self) -> None:
+        """Stop it and remove its files."""
+        self.stop()
         shutil.rmtree(self.cluster.folder, ignore_errors=True)
 
-    def replica(self, folder: Path, settings: Mapping[str, str]) -> "Server":
-        """A streaming replica of this server; not started yet."""
+    @contextmanager
+    def replica(self, folder: Path, **settings: str) -> Iterator["Server"]:
+        """A streaming replica of this server, started."""
         user = self.cluster.user
         passwords = {"superuser_password": self.cluster.superuser_password, "password": self.cluster.password}
         cluster = postgres.Cluster(folder=postgres.cluster_folder(folder / "replica", user), user=user, **passwords)
@@ -116,7 +129,12 @@ class Server:
         command = [str(self.binaries.folder / "pg_basebackup"), "--dbname", self.dsn, *backup]
         done = run_as(user, command, cwd=cluster.folder)
         assert done.returncode == 0, done.stderr
-        return Server(cluster, self.binaries, folder / "replica.log", settings)
+        replica = Server(cluster, self.binaries, folder / "replica.log", settings)
+        try:
+            replica.start()
+            yield replica
+        finally:
+            replica.remove()
 
 
 @contextmanager
@@ -131,7 +149,7 @@ def own_server(folder: Path, **settings: str) -> Iterator[Server]:
         server.start()
         yield server
     finally:
-        server.stop()
+        server.remove()
 
 
 @dataclass(frozen=True)
@@ -177,8 +195,11 @@ class Database:
     def gate_table(self, name: str) -> None:
         """Let the extractor's reads of the table pass a gate at every hundredth id."""
         self.run(
+            # The extractor's own lock_timeout is for locks on tables.
+            f"CREATE OR REPLACE FUNCTION {SCHEMA}.wait(bigint) RETURNS void LANGUAGE plpgsql SET lock_timeout = 0 AS"
+            " $$ BEGIN PERFORM pg_advisory_xact_lock_shared($1); END $$",
             f"CREATE OR REPLACE FUNCTION {SCHEMA}.gate(bigint) RETURNS boolean LANGUAGE plpgsql VOLATILE AS"
-            " $$ BEGIN IF $1 % 100 = 0 THEN PERFORM pg_advisory_xact_lock_shared($1); END IF; RETURN true; END $$",
+            f" $$ BEGIN IF $1 % 100 = 0 THEN PERFORM {SCHEMA}.wait($1); END IF; RETURN true; END $$",
             f"ALTER TABLE {SCHEMA}.{name} ENABLE ROW LEVEL SECURITY",
             f"CREATE POLICY gate ON {SCHEMA}.{name} FOR SELECT TO {ROLE} USING ({SCHEMA}.gate(id))",
         )
@@ -490,11 +511,11 @@ class Bench:
         found = [dict(zip(columns, row, strict=True)) for row in rows]
         return {tuple(row[name] for name in key): row for row in found}
 
-    def at_rest(self) -> None:
+    def at_rest(self, *, killed: bool = False) -> None:
         """What has to hold whenever no extractor runs.
 
         landing/ has manifests and the parts that they name, and nothing else; every object in failed/ has its reason;
-        nobody holds a lease; no plan and no chunk is left.
+        nobody holds a lease (who was killed cannot give it back: it expires); no plan and no chunk is left.
         """
         named = {part.object_name for batch in self.landed() for part in batch.manifest.parts}
         others = [name for name in self.objects(LANDING) if name not in named and not name.endswith(".manifest.json")]
@@ -503,9 +524,18 @@ class Bench:
         reasons = {name for name in failed if name.endswith(".error.json")}
         assert {f"{name}.error.json" for name in failed if name not in reasons} == reasons
         store = self.state.store
-        assert [d.id for d in store.query("leases", {}) if d.data["holder"] is not None] == []
+        left = [d.id for d in store.query("leases", {}) if d.data["holder"] is not None]
+        if killed:
+            wait_until("the end of all leases", lambda: not any(self.is_held(name) for name in left))
+        else:
+            assert left == []
         assert [d.id for d in store.query("plans", {})] == []
         assert [d.id for d in store.query("chunks", {})] == []
+
+    def is_held(self, lease: str) -> bool:
+        """Whether somebody holds a lease now."""
+        found = look(self.state.store, lease)
+        return found is not None and found.held(datetime.now(UTC))
 
     def reasons(self) -> Counter[str]:
         """How many objects are in failed/, per code of the reason."""

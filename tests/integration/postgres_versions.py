@@ -3,6 +3,7 @@
 The database they give has unusual defaults, so that what depends on a session's settings shows.
 """
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,20 +67,24 @@ def binaries_of(version: int) -> Binaries | None:
 
 @contextmanager
 def running(version: int, binaries: Binaries, folder: Path) -> Iterator[Server]:
-    """Run a server for a block."""
+    """Run a server for a block; its cluster is gone afterwards."""
     cluster = postgres.new_cluster(folder / "postgres", server_user())
-    postgres.initialise(cluster, binaries)
-    port = choose_ports(["postgres"])["postgres"]
-    password = cluster.superuser_password.get_secret_value()
-    access = f"host={HOST} port={port} user={postgres.SUPERUSER} password={password}"
-    with process(postgres.component(cluster, binaries, port, folder / "postgres.log")):
-        with psycopg.connect(make_conninfo(access, dbname="postgres"), autocommit=True) as connection:
-            database = sql.Identifier(DATABASE)
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(database))
-            for name, value in UNUSUAL.items():
-                setting = sql.SQL("ALTER DATABASE {} SET {} = {}")
-                connection.execute(setting.format(database, sql.Identifier(name), sql.Literal(value)))
-        yield Server(version, make_conninfo(access, dbname=DATABASE, client_encoding="utf8"))
+    try:
+        postgres.initialise(cluster, binaries)
+        port = choose_ports(["postgres"])["postgres"]
+        password = cluster.superuser_password.get_secret_value()
+        access = f"host={HOST} port={port} user={postgres.SUPERUSER} password={password}"
+        with process(postgres.component(cluster, binaries, port, folder / "postgres.log")):
+            with psycopg.connect(make_conninfo(access, dbname="postgres"), autocommit=True) as connection:
+                database = sql.Identifier(DATABASE)
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(database))
+                for name, value in UNUSUAL.items():
+                    setting = sql.SQL("ALTER DATABASE {} SET {} = {}")
+                    connection.execute(setting.format(database, sql.Identifier(name), sql.Literal(value)))
+            yield Server(version, make_conninfo(access, dbname=DATABASE, client_encoding="utf8"))
+    finally:
+        # Elsewhere when the server's user may not enter the preferred folder.
+        shutil.rmtree(cluster.folder, ignore_errors=True)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -10,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.batch import ManifestColumn
-from services.core.errors import ConfigurationError, DataError
+from services.core.errors import ConfigurationError, DataError, TransientError
 from services.core.tables import ColumnType
 from services.extractor.parts import empty_part, parquet_parts
-from services.extractor.reader import arrow_schema, conform
+from services.extractor.reader import arrow_schema, conform, told_apart
 
 AT = datetime(2026, 11, 22, 17, 0, 0, 123456, tzinfo=UTC)
 ID = ManifestColumn(name="id", type=ColumnType.INT64, required=True)
@@ -61,12 +62,41 @@ def test_an_empty_part_has_the_schema_and_no_rows() -> None:
     assert (found.num_rows, found.schema.names) == (0, ["id", "amount", "_extracted_at"])
 
 
-@pytest.mark.parametrize("value", ["1.1234567891", "123456789012345678901234567890", "NaN"])
-def test_a_value_that_does_not_fit_is_refused_not_rounded(value: str) -> None:
-    arrived = pa.record_batch({"id": [1], "amount": pa.array([value])})
+def test_a_value_that_does_not_fit_is_refused_not_rounded() -> None:
+    arrived = pa.record_batch({"id": [1], "amount": pa.array([Decimal("1.1234567891")], pa.decimal128(38, 10))})
     with pytest.raises(DataError, match="column amount") as caught:
         conformed(arrived, amount())
     assert (caught.value.code, caught.value.table, caught.value.column) == ("value_does_not_fit", "t", "amount")
+
+
+@pytest.mark.parametrize("type_", [pa.decimal128(38, 8), pa.decimal128(38, 0), pa.string()])
+def test_decimals_that_arrow_would_change_are_refused(type_: pa.DataType) -> None:
+    """Arrow 26 casts 4488889964378591503109049318243 to NUMERIC's decimal as another number, and says nothing."""
+    batch = pa.record_batch({"id": [1], "amount": pa.array(["1"]).cast(type_)})
+    with pytest.raises(ConfigurationError, match="column amount: arrived as"):
+        conformed(batch, amount())
+
+
+@pytest.mark.parametrize(
+    ("message", "expected", "column"),
+    [
+        (
+            """COPY (SELECT ('column a: BigQuery''s NUMERIC has no ')): ERROR: invalid input syntax for type numeric: """
+            """\"column price: BigQuery's NUMERIC has no NaN\"""",
+            DataError,
+            "price",
+        ),
+        ("syntaxe en entrée invalide : « column b: BigQuery's BIGNUMERIC has no NaN »", DataError, "b"),
+        ('ERROR: relation "s.t" does not exist', ConfigurationError, None),
+        ("SET TRANSACTION SNAPSHOT '0-1': ERROR: snapshot \"0-1\" does not exist", TransientError, None),
+        ("COPY (SELECT 'column a: BigQuery''s NUMERIC has no '): server closed the connection", TransientError, None),
+        ("ERROR: canceling statement due to conflict with recovery", TransientError, None),
+    ],
+)
+def test_errors_of_the_source_are_told_apart(message: str, expected: type[Exception], column: str | None) -> None:
+    found = told_apart(duckdb.Error(message), "t")
+    assert isinstance(found, expected)
+    assert getattr(found, "column", None) == column
 
 
 @pytest.mark.parametrize("arrived", [pa.float64(), pa.float32(), pa.bool_()])

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
@@ -35,7 +36,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import structlog
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from tenacity import wait_none
@@ -516,8 +517,14 @@ SPANS = {
     "timestamp": [timedelta(0), TICK, *(timedelta(seconds=s) for s in (0.4, 1, 10, 30, 45, 100, 400))],
     "date": [timedelta(0), TICK, *(timedelta(hours=h) for h in (0.001, 1, 3, 12, 24, 48, 100))],
 }
-LAGS = {"timestamp": [timedelta(0), timedelta(seconds=30)], "date": [timedelta(0), timedelta(hours=3)]}
-LOOKBACKS = {"timestamp": [timedelta(0), timedelta(minutes=1)], "date": [timedelta(days=1), timedelta(days=2)]}
+LAGS = {
+    "timestamp": [timedelta(0), timedelta(0), timedelta(seconds=30)],
+    "date": [timedelta(0), timedelta(0), timedelta(hours=3)],
+}
+LOOKBACKS = {
+    "timestamp": [timedelta(0), timedelta(0), timedelta(minutes=1)],
+    "date": [timedelta(days=1), timedelta(days=1), timedelta(days=2)],
+}
 BUSINESS = {
     **dict.fromkeys(("begin", "change", "write", "commit"), 4),
     "replay": 2,
@@ -545,17 +552,26 @@ class Happening:
     steps: int
 
 
-HAPPENINGS = st.builds(
-    Happening,
-    what=st.sampled_from([what for what, weight in (BUSINESS | PIPELINE).items() for _ in range(weight)]),
-    which=st.integers(0, 99),
-    key=st.integers(0, KEYS - 1),
-    how=st.sampled_from(["now", "now", "now", "clock", "skewed", "skewed", "future", "null", "keep", "undo", "delete"]),
-    by=st.integers(0, 8),
-    pause=st.integers(0, 8),
-    mode=st.sampled_from([*[Mode.INCREMENTAL] * 4, Mode.SNAPSHOT]),
-    steps=st.integers(0, 40),
-)
+HOW = ["now", "now", "now", "clock", "skewed", "skewed", "future", "null", "keep", "undo", "delete"]
+WHAT = [what for what, weight in (BUSINESS | PIPELINE).items() for _ in range(weight)]
+SEEDS = st.integers(0, 2**32 - 1)
+"""What happens is chosen by a random generator of its own, because Hypothesis' choices repeat one another: of the same
+mistakes they found fewer than a tenth. Hypothesis still leaves out what a failure does not need."""
+
+
+def happening(seed: int) -> Happening:
+    """Something that can happen, all alike probable."""
+    random = Random(seed)  # noqa: S311 - reproducible, not secret
+    return Happening(
+        what=random.choice(WHAT),
+        which=random.randrange(100),
+        key=random.randrange(KEYS),
+        how=random.choice(HOW),
+        by=random.randrange(9),
+        pause=random.randrange(9),
+        mode=random.choice([*[Mode.INCREMENTAL] * 4, Mode.SNAPSHOT]),
+        steps=random.randrange(41),
+    )
 
 
 ENVIRONMENT = {
@@ -591,21 +607,28 @@ class History(RuleBasedStateMachine):
         self.sound = False
         Wall.time = START
 
-    @initialize(
-        nulls=st.sampled_from(["every_run", "every_run", "every_run", "snapshot_only", "snapshot_only", "fail"]),
-        future=st.sampled_from(["every_run", "every_run", "every_run", "defer", "defer", "fail"]),
-        lag=st.sampled_from([0, 0, 1]),
-        lookback=st.sampled_from([0, 0, 1]),
-        sight=st.sampled_from(["all", "all", "own", "replica"]),
-        deletes=st.sampled_from(["keep", "soft"]),
-    )
-    def declare(self, nulls: Any, future: Any, lag: int, lookback: int, sight: str, deletes: Any) -> None:
+    @initialize(seed=SEEDS)
+    def begins(self, seed: int) -> None:
+        random = Random(seed)  # noqa: S311
+        kind = self.cursor_type
+        self.declare(
+            nulls=random.choice([*["every_run"] * 3, *["snapshot_only"] * 2, "fail"]),
+            future=random.choice([*["every_run"] * 3, *["defer"] * 2, "fail"]),
+            lag=random.choice(LAGS[kind]),
+            lookback=random.choice(LOOKBACKS[kind]),
+            sight=random.choice(["all", "all", "own", "replica"]),
+            deletes=random.choice(["keep", "soft"]),
+        )
+
+    def declare(
+        self, *, nulls: Any, future: Any, lag: timedelta, lookback: timedelta, sight: str, deletes: Any
+    ) -> None:
         kind = self.cursor_type
         self.cursor = Cursor(
             expression="greatest(a, b)",
             type=kind,
-            lag=LAGS[kind][lag],
-            lookback=LOOKBACKS[kind][lookback],
+            lag=lag,
+            lookback=lookback,
             nulls=nulls,
             future=future,
         )
@@ -640,9 +663,10 @@ class History(RuleBasedStateMachine):
         COUNTS[f"histories with future: {future}"] += 1
         COUNTS[f"histories with open transactions in sight: {sight}"] += 1
 
-    @rule(it=HAPPENINGS)
-    def happens(self, it: Happening) -> None:
-        # One rule, not one for each: Hypothesis leaves rules out of a history, and most losses need many kinds.
+    @rule(seed=SEEDS)
+    def happens(self, seed: int) -> None:
+        it = happening(seed)
+        note(f"{it.what}: {it}")
         if it.what in BUSINESS:
             self._business(it)
         else:

@@ -81,7 +81,7 @@ def test_decimals_that_arrow_would_change_are_refused(type_: pa.DataType) -> Non
     ("message", "expected", "column"),
     [
         (
-            """COPY (SELECT ('column a: BigQuery''s NUMERIC has no ')): ERROR: invalid input syntax for type numeric: """
+            """COPY (SELECT 'column a: BigQuery''s NUMERIC has no '): ERROR: invalid input syntax for type numeric: """
             """\"column price: BigQuery's NUMERIC has no NaN\"""",
             DataError,
             "price",

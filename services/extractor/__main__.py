@@ -60,7 +60,8 @@ def run(settings: ExtractorSettings, state: PipelineState, tables: list[Table], 
         return GcsObjectStore(settings.gcp_project)
 
     engine = Engine(conninfo(settings))
-    threading.Thread(target=engine.start, name="engine", daemon=True).start()  # beside the first questions
+    # Beside the first questions. No daemon: ended in the middle of its work, it would abort the process.
+    threading.Thread(target=engine.start, name="engine").start()
     with (
         open_progress() as progress,
         holding(state.store, task.lease, run_id, settings.extract_lease, settings.extract_lease) as task_lease,

@@ -3,8 +3,8 @@
 Starts a local stack of its own, fills it, and lets writers change both tables, each by transactions that its seed
 determines: late commits, rollbacks, savepoints, prepared transactions, null and future cursors, payments taken back,
 deletes. Meanwhile the tables are extracted every few seconds, in windows and as snapshots, by one process, by two that
-compete, or by two tasks that share the work. When the writers have ended, two quiet runs must have brought every change,
-and a snapshot every deletion: the source and bronze are compared row by row, value by value.
+compete, or by two tasks that share the work. When the writers have ended, two quiet runs must have brought every
+change, and a snapshot every deletion: source and bronze are compared row by row, value by value.
 
 The table of companies is declared without lookback, so that no window is repaired by the one after it.
 
@@ -35,7 +35,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
 
 from local.comparison import Comparison
-from local.cycle import Client, CycleFailed, extract, settle
+from local.cycle import Client, extract, settle
 from local.sample.seeding import seed as fill
 from local.sample.spec import SampleSpec
 from local.source import connect
@@ -357,7 +357,8 @@ def _write_and_extract(options: Options, client: Client, report: Report) -> tupl
     stop = threading.Event()
     started = time.monotonic()
     with ThreadPoolExecutor(options.writers + 1) as pool:
-        futures = [pool.submit(each.work, stop) for each in (*writers, extractions)]
+        work = [*(writer.work for writer in writers), extractions.work]
+        futures = [pool.submit(each, stop) for each in work]
         try:
             while time.monotonic() - started < options.seconds and not any(future.done() for future in futures):
                 time.sleep(0.1)
@@ -447,7 +448,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\nlogs in {folder / 'logs'}\n")
         return 1
     _show(report)
-    print(json.dumps({**asdict(report), "equal": report.equal, "finished": datetime.now(UTC).isoformat()}))
+    found = {**asdict(report), "equal": report.equal, "finished": datetime.now(UTC).isoformat()}
+    sys.stdout.write(f"{json.dumps(found)}\n")
     if report.equal:
         shutil.rmtree(folder)
     else:

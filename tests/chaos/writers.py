@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, LiteralString
@@ -86,6 +86,8 @@ class Report:
     """Per table and run: landed, no_changes, busy."""
     batches: Counter[str] = field(default_factory=Counter)
     """By mode."""
+    catch_ups: int = 0
+    """Tables that were read by chunks under more than one snapshot, and searched once more for it."""
     rows_extracted: int = 0
     rows_compared: int = 0
     lost: int = 0
@@ -409,6 +411,8 @@ def run(options: Options, folder: Path) -> Report:
                 for batch in client.state.batches_of_table(name):
                     report.batches[batch.mode.value] += 1
                     report.batches["failed"] += batch.state is BatchState.FAILED
+            log = (home / "logs" / "extractor.log").read_text(errors="replace")
+            report.catch_ups = log.count("read.catch_up")
             report.found += [f"left behind: {name}" for name in (*client.landed(), *client.hashed_tables())]
         finally:
             shutil.copytree(home / "logs", folder / "logs", dirs_exist_ok=True)
@@ -417,7 +421,7 @@ def run(options: Options, folder: Path) -> Report:
 
 def _show(report: Report) -> None:
     table = RichTable(title="writers", title_justify="left", show_header=False)
-    for name, value in asdict(report).items():
+    for name, value in vars(report).items():
         if name == "found":
             continue
         text = (
@@ -448,7 +452,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\nlogs in {folder / 'logs'}\n")
         return 1
     _show(report)
-    found = {**asdict(report), "equal": report.equal, "finished": datetime.now(UTC).isoformat()}
+    found = {**vars(report), "equal": report.equal, "finished": datetime.now(UTC).isoformat()}
     sys.stdout.write(f"{json.dumps(found)}\n")
     if report.equal:
         shutil.rmtree(folder)

@@ -413,6 +413,7 @@ class Bench:
         usual = {
             "PATH": os.defpath,
             "HOME": str(self.folder),
+            "PYTHONPATH": str(self.folder),  # sitecustomize.py, see Place.bench
             "GCP_PROJECT": PROJECT,
             "STORAGE_EMULATOR_HOST": self.storage_url,
             "LANDING_BUCKET": self.bucket.name,
@@ -570,6 +571,8 @@ class Place:
         bucket = f"bucket-{time.time_ns()}"
         made = httpx.post(f"{self.storage_url}/storage/v1/b", json={"name": bucket}, trust_env=False)
         made.raise_for_status()
+        # As in the image, there is no pandas: DuckDB would import it, which is a third of a short run.
+        (folder / "sitecustomize.py").write_text("import sys; sys.modules['pandas'] = None\n")
         store = SqliteStore(folder / "state.sqlite")
         bench = Bench(self.database, folder, self.storage_url, self.storage_root / bucket, PipelineState(store))
         try:
@@ -598,7 +601,7 @@ def storage_server(folder: Path) -> Iterator[tuple[str, Path]]:
 def make_role(database: Database) -> None:
     """The extractor's role: no superuser, may connect and see other users' transactions."""
     with database.connect() as connection:
-        if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone():
+        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone():
             connection.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'")
             connection.execute(f"GRANT pg_read_all_stats TO {ROLE}")
 

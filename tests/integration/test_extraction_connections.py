@@ -22,6 +22,7 @@ from tests.integration.extractor_harness import (
     Bench,
     Place,
     Row,
+    Running,
     Server,
     declared,
     incremental,
@@ -31,6 +32,8 @@ from tests.integration.extractor_harness import (
 )
 
 CERTIFIED = "localhost"
+WRONG = "another-password-that-nobody-prints"
+Refused = dict[str, Running]
 
 
 def own_certificate(server: Server) -> None:
@@ -101,6 +104,28 @@ def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
         yield bench
 
 
+@pytest.fixture(scope="module", autouse=True)
+def refused(server: Server, place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, Refused]]:
+    """Runs that the source refuses, by the reason. They are under way while the other tests run.
+
+    Each tries for some twenty seconds, because a server that restarts would be back by then.
+    """
+    with place.bench(tmp_path_factory.mktemp("refused")) as bench:
+        bench.declare(declared("big"))
+        untrusted = {"POSTGRES_SSLMODE": "verify-full", "PGSSLROOTCERT": str(server.cluster.data / "server.crt")}
+        cases = {
+            "password authentication failed": {"POSTGRES_PASSWORD": WRONG},
+            "Connection refused": {"POSTGRES_PORT": "1"},
+            'does not match host name "127.0.0.1"': untrusted,
+            "no encryption": {"POSTGRES_SSLMODE": "disable"},
+        }
+        runs = {
+            reason: bench.start(STATE_SQLITE_PATH=str(bench.folder / f"{number}.sqlite"), **variables)
+            for number, (reason, variables) in enumerate(cases.items())
+        }
+        yield bench, runs
+
+
 def connections(bench: Bench) -> list[tuple[bool, str | None]]:
     """Of each connection of the extractor, whether it is encrypted, and the address that it comes from."""
     found = bench.database.rows(
@@ -140,37 +165,6 @@ def test_the_folder_of_a_socket_is_a_host(bench: Bench, sockets: Path) -> None:
     finished = running.finish()
     assert finished.exit_code == 0, finished.stderr
     assert newest([bench.only_batch()], "id") == bench.source("big")
-
-
-def test_a_source_that_cannot_be_reached_fails_the_run_and_the_log_says_why(bench: Bench, server: Server) -> None:
-    """All at once: each tries for some twenty seconds, because a server that restarts would be back by then."""
-    bench.database.paged_table("big", rows=7)
-    bench.declare(declared("big"))
-    untrusted = {"POSTGRES_SSLMODE": "verify-full", "PGSSLROOTCERT": str(server.cluster.data / "server.crt")}
-    wrong = "another-password-that-nobody-prints"
-    cases = {
-        "password authentication failed": {"POSTGRES_PASSWORD": wrong},
-        "Connection refused": {"POSTGRES_PORT": "1"},
-        'does not match host name "127.0.0.1"': untrusted,
-        "no encryption": {"POSTGRES_SSLMODE": "disable"},
-    }
-    runs = {
-        reason: bench.start(STATE_SQLITE_PATH=str(bench.folder / f"{number}.sqlite"), **variables)
-        for number, (reason, variables) in enumerate(cases.items())
-    }
-    for reason, running in runs.items():
-        finished = running.finish()
-        assert finished.exit_code == 1
-        outcome = finished.outcome()
-        assert outcome["outcome"] == "failed"
-        assert reason in outcome["error"]
-        [failed] = finished.events("extraction.failed")
-        assert reason in failed["reason"]
-        for secret in (PASSWORD, wrong):
-            assert secret not in finished.stdout + finished.stderr
-    assert bench.batches("big") == []
-    assert bench.objects(LANDING) == []
-    bench.at_rest()
 
 
 def look(bench: Bench) -> tuple[Row, datetime]:
@@ -217,3 +211,18 @@ def test_a_window_ends_before_the_oldest_transaction_that_is_open_or_may_be(benc
     assert now - lag - timedelta(seconds=5) < seen["high"] < datetime.now(UTC) - lag
     [reason] = seen["warned"]
     assert "GRANT pg_read_all_stats" in reason
+
+
+def test_a_source_that_refuses_fails_the_run_and_the_log_says_why(refused: tuple[Bench, Refused]) -> None:
+    bench, runs = refused
+    for reason, running in runs.items():
+        finished = running.finish()
+        assert finished.exit_code == 1
+        outcome = finished.outcome()
+        assert outcome["outcome"] == "failed"
+        assert reason in outcome["error"]
+        [failed] = finished.events("extraction.failed")
+        assert reason in failed["reason"]
+        for secret in (PASSWORD, WRONG):
+            assert secret not in finished.stdout + finished.stderr
+    assert bench.objects(LANDING) == []

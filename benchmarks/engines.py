@@ -2,7 +2,8 @@
 
     python -m benchmarks.engines ENGINE DSN SQL FILE
 
-Every one reads the same SELECT, and writes one Parquet file with the extractor's own settings for Parquet.
+Every one reads the same SELECT, writes one Parquet file with the extractor's own settings for Parquet, and uploads it
+into the same bucket.
 """
 
 import sys
@@ -58,6 +59,17 @@ def pandas(dsn: str, sql: str, path: str) -> int:
 
 ENGINES: dict[str, Callable[[str, str, str], int]] = {"connectorx": connectorx, "adbc": adbc, "pandas": pandas}
 
+
+def upload(path: str, name: str) -> None:
+    """Put the file where the extractor's parts go."""
+    from google.cloud.storage import Client
+
+    blob = Client(project="benchmark").bucket("data_lake_credix").blob(f"{name}.parquet")
+    blob.upload_from_filename(path, checksum="crc32c")
+
+
 if __name__ == "__main__":
     _, name, dsn, sql, path = sys.argv
-    print(ENGINES[name](dsn, sql, path))  # noqa: T201
+    rows = ENGINES[name](dsn, sql, path)
+    upload(path, name)
+    print(rows)  # noqa: T201

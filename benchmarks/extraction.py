@@ -112,7 +112,9 @@ def _others(scene: Stage, table: str) -> Iterator[tuple[str, Callable[[int], Mea
         def run(rows: int, name: str = name) -> Measured:
             with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
                 arguments = [name, scene.url, f"{scene.select(table)} LIMIT {rows}", file.name]
-                return measure([sys.executable, "-m", "benchmarks.engines", *arguments])
+                measured = measure([sys.executable, "-m", "benchmarks.engines", *arguments], scene.environment("none"))
+                scene.clear()
+                return measured
 
         yield name, run
 
@@ -141,7 +143,7 @@ def engines(
             measured.setdefault("credix extractor, whole command", []).append(_line("credix", rows, ours))
             for name, run in _others(scene, table):
                 read = min(rows, pandas_rows) if name == "pandas" else rows
-                measured.setdefault(f"{name}, to one local file", []).append(_line(name, read, run(read)))
+                measured.setdefault(f"{name}, Parquet, into the bucket", []).append(_line(name, read, run(read)))
     middle = {what: _median(what, lines) for what, lines in measured.items()}
     found = {lines[0].what: middle[what] for what, lines in measured.items()}
     ours_line = found["credix"]

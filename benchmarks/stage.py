@@ -90,7 +90,10 @@ class Stage:
     def clear(self) -> None:
         """Empty the bucket: on many machines the disk is what a benchmark fills first."""
         for landed in (self.folder / "stack" / "storage" / "data_lake_credix").iterdir():
-            shutil.rmtree(landed)
+            if landed.is_dir():
+                shutil.rmtree(landed)
+            else:
+                landed.unlink()
 
     def select(self, table: str) -> str:
         """The SELECT of a table's declared columns."""

@@ -56,6 +56,17 @@ ROWS_PER_PAGE = 7
 WAIT = 30.0
 """Seconds that anything may take before a test gives up on it."""
 
+WITHOUT_PANDAS = """
+import sys
+class WithoutPandas:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, WithoutPandas())
+"""
+"""What every Python imports first. As in the image, there is no pandas: the engine imports it where it is, which takes
+a third of a short run."""
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 Row = dict[str, Any]
 Key = tuple[Any, ...]
@@ -352,11 +363,16 @@ class Landed:
 
 
 def newest(landed: Iterable[Landed], *key: str) -> dict[Key, Row]:
-    """The newest version per key by ``_extracted_at``, without it: what bronze makes of the batches."""
+    """The newest version per key by ``_extracted_at``, without it: what bronze makes of the batches.
+
+    Of two different versions, one has to be newer: bronze could take either.
+    """
     found: dict[Key, Row] = {}
     for row in (row for batch in landed for row in batch.rows()):
         at = tuple(row[name] for name in key)
-        if at not in found or found[at][EXTRACTED_AT.name] <= row[EXTRACTED_AT.name]:
+        other = found.setdefault(at, row)
+        assert other == row or other[EXTRACTED_AT.name] != row[EXTRACTED_AT.name], f"two versions of {at} at once"
+        if other[EXTRACTED_AT.name] < row[EXTRACTED_AT.name]:
             found[at] = row
     return {at: {n: v for n, v in row.items() if n != EXTRACTED_AT.name} for at, row in found.items()}
 
@@ -571,8 +587,7 @@ class Place:
         bucket = f"bucket-{time.time_ns()}"
         made = httpx.post(f"{self.storage_url}/storage/v1/b", json={"name": bucket}, trust_env=False)
         made.raise_for_status()
-        # As in the image, there is no pandas: DuckDB would import it, which is a third of a short run.
-        (folder / "sitecustomize.py").write_text("import sys; sys.modules['pandas'] = None\n")
+        (folder / "sitecustomize.py").write_text(WITHOUT_PANDAS)
         store = SqliteStore(folder / "state.sqlite")
         bench = Bench(self.database, folder, self.storage_url, self.storage_root / bucket, PipelineState(store))
         try:

@@ -1,5 +1,6 @@
 """Several tasks of one Cloud Run execution: they share tables and chunks, die, and are tried again."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +87,9 @@ def test_three_tasks_read_one_large_table_together_into_one_batch(bench: Bench) 
         tasks.append(task(bench, 2, 3))
         gate.wait(readers=3)
         gate.open()
+    opened = time.monotonic()
     finished = [running.finish() for running in tasks]
+    assert time.monotonic() - opened < 20, "they wait for one another although all is done"
     assert [each.exit_code for each in finished] == [0, 0, 0], [each.stderr for each in finished]
     batch = bench.only_batch("big")
     assert newest([batch], "id") == bench.source("big")

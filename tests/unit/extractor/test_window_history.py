@@ -72,7 +72,7 @@ EXAMPLES = int(os.environ.get("CREDIX_WINDOW_EXAMPLES", "100"))
 STEPS = 50
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
-SAFETY = timedelta(minutes=2)
+SAFETY = {"timestamp": timedelta(minutes=2), "date": timedelta(hours=30)}
 LEASE = timedelta(hours=1)
 KEYS = 5
 DAMAGED = b"PAR1 this is no Parquet PAR1"
@@ -528,13 +528,14 @@ LOOKBACKS = {
     "date": [timedelta(days=1), timedelta(days=1), timedelta(days=2)],
 }
 BUSINESS = {
-    **dict.fromkeys(("begin", "change", "write", "commit"), 4),
-    "replay": 2,
-    **dict.fromkeys(("clock set back", "roll back", "prepare", "savepoint"), 1),
+    **dict.fromkeys(("begin", "change", "commit"), 4),
+    "write": 2,
+    **dict.fromkeys(("replay", "prepare"), 2),
+    **dict.fromkeys(("clock set back", "roll back", "savepoint"), 1),
 }
 PIPELINE = {
-    "cycle": 6,
-    **dict.fromkeys(("extractor", "notification", "transformer", "going on"), 3),
+    "cycle": 8,
+    **dict.fromkeys(("extractor", "notification", "transformer", "going on"), 2),
     **dict.fromkeys(("leases expire", "damage", "broken read", "failing merge"), 1),
 }
 
@@ -553,10 +554,12 @@ class Happening:
     steps: int
 
 
+PAUSE = [0, 0, 1, 2, 3, 3, 3, 4, 4, 4, 5, 6, 7, 8]
+"""Mostly short: what is still within the safety lag is what matters."""
 NULLS: list[Literal["every_run", "snapshot_only", "fail"]]
-NULLS = ["every_run", "every_run", "every_run", "snapshot_only", "snapshot_only", "fail"]
+NULLS = [*["every_run"] * 6, *["snapshot_only"] * 3, "fail"]  # type: ignore[list-item]
 FUTURE: list[Literal["every_run", "defer", "fail"]]
-FUTURE = ["every_run", "every_run", "every_run", "defer", "defer", "fail"]
+FUTURE = [*["every_run"] * 6, *["defer"] * 3, "fail"]  # type: ignore[list-item]
 HOW = ["now", "now", "now", "clock", "skewed", "skewed", "future", "null", "keep", "undo", "delete"]
 WHAT = [what for what, weight in (BUSINESS | PIPELINE).items() for _ in range(weight)]
 
@@ -581,7 +584,7 @@ def invented(kind: Literal["timestamp", "date"], seed: int) -> tuple[Declared, l
         nulls=random.choice(NULLS),
         future=random.choice(FUTURE),
     )
-    declared = Declared(cursor, random.choice(["keep", "soft"]), random.choice(["all", "all", "own", "replica"]))
+    declared = Declared(cursor, random.choice(["keep", "soft"]), random.choice(["all", "all", "own", "own", "replica"]))
     return declared, [
         Happening(
             what=random.choice(WHAT),
@@ -589,7 +592,7 @@ def invented(kind: Literal["timestamp", "date"], seed: int) -> tuple[Declared, l
             key=random.randrange(KEYS),
             how=random.choice(HOW),
             by=random.randrange(9),
-            pause=random.randrange(9),
+            pause=random.choice(PAUSE),
             mode=random.choice([*[Mode.INCREMENTAL] * 4, Mode.SNAPSHOT]),
             steps=random.randrange(41),
         )
@@ -599,7 +602,7 @@ def invented(kind: Literal["timestamp", "date"], seed: int) -> tuple[Declared, l
 
 ENVIRONMENT = {
     **{"POSTGRES_HOST": "h", "POSTGRES_USER": "u", "GCP_PROJECT": "p", "EXTRACT_PART_ROWS": "2"},
-    **{"EXTRACT_LEASE": "PT1H", "TRANSFORM_LEASE": "PT1H", "EXTRACT_SAFETY_LAG": "PT2M"},
+    **{"EXTRACT_LEASE": "PT1H", "TRANSFORM_LEASE": "PT1H"},
 }
 
 
@@ -621,6 +624,7 @@ class History:
 
     def __init__(self, declared: Declared) -> None:
         self.cursor, self.sight = declared.cursor, declared.sight
+        self.safety = SAFETY[declared.cursor.type]
         self.processes: list[Process] = []
         self.furthest: dict[int, int] = {}
         """Per key the place in its history of the version that bronze has."""
@@ -679,6 +683,7 @@ class History:
                 database.end(database.open[-1], commit=True)
             case "begin":
                 database.begin(own=it.which % 4 == 0)
+                database.write(database.open[-1], it.key, it.how, by)
             case "write" if transaction is not None:
                 database.write(transaction, it.key, it.how, by)
             case "savepoint" if transaction is not None and transaction.writes and not transaction.prepared:
@@ -705,7 +710,7 @@ class History:
             source = Stepwise(process, "source", self.database)
             objects = cast(Any, Stepwise(process, "bucket", self.bucket))
             extractor = Extractor(
-                settings=configured(ExtractorSettings),
+                settings=configured(ExtractorSettings).model_copy(update={"extract_safety_lag": self.safety}),
                 state=PipelineState(cast(Any, Stepwise(process, "state", self.store))),
                 open_objects=lambda: objects,
                 run_id=run_id,
@@ -814,9 +819,9 @@ class History:
         if cursor is None:
             return self.cursor.nulls == "every_run"
         if by.prepared and self.sight == "all":
-            in_time = by.prepared - by.began < SAFETY
+            in_time = by.prepared - by.began < self.safety
         else:
-            in_time = self.sight == "all" or by.until - by.began < SAFETY
+            in_time = self.sight == "all" or by.until - by.began < self.safety
         covered = by.latest_clock - TICK - self.cursor.lag
         if self.cursor.type == "date":
             covered = covered.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -883,7 +888,7 @@ class History:
         if self.cursor.future != "every_run":
             latest = max((v.cursor for v in database.current().values() if v.cursor), default=database.now)
             database.pass_time(max(latest - database.now, timedelta(0)) + self.cursor.lag + timedelta(days=1))
-        database.pass_time(SAFETY + UNSEEN)
+        database.pass_time(self.safety + UNSEEN)
         database.commits.append((database.now, []))
         database.replayed = len(database.commits)
         self.cycle(Mode.INCREMENTAL)
@@ -895,7 +900,7 @@ class History:
         assert {key: bronze.get(key) for key in promised} == promised, "lost after two quiet runs"
         if len(self.state.batches_of_table("t")) > len(before):
             # A pipeline that never moved its watermark would lose nothing either.
-            unseen = timedelta(0) if self.sight == "all" else SAFETY
+            unseen = timedelta(0) if self.sight == "all" else self.safety
             due = database.now - UNSEEN - unseen - self.cursor.lag
             watermark = self.state.progress("t").watermark
             assert watermark is not None

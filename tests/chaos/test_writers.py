@@ -1,4 +1,4 @@
-"""Writers and extractions at once, for a short while; ``python -m tests.chaos.writers`` runs as long as is asked for."""
+"""Writers and extractions at once, for a short while; ``python -m tests.chaos.writers`` runs for as long as asked."""
 
 from pathlib import Path
 

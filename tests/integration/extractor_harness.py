@@ -53,8 +53,8 @@ LANDING = str(CoreSettings.model_fields["landing_prefix"].default)
 FAILED = str(CoreSettings.model_fields["failed_prefix"].default)
 ROWS_PER_PAGE = 7
 """Of a table that ``Database.paged_table`` makes."""
-WAIT = 30.0
-"""Seconds that anything may take before a test gives up on it."""
+WAIT = 60.0
+"""Seconds that anything may take before a test gives up on it: the machine's cores are shared."""
 
 WITHOUT_PANDAS = """
 import sys
@@ -332,7 +332,7 @@ class Running:
         """SIGTERM, as when Cloud Run cancels the execution."""
         self.process.terminate()
 
-    def finish(self, seconds: float = 60) -> Finished:
+    def finish(self, seconds: float = WAIT) -> Finished:
         """Wait for its end."""
         try:
             exit_code = self.process.wait(seconds)
@@ -443,7 +443,7 @@ class Bench:
             "POSTGRES_USER": ROLE,
             "POSTGRES_PASSWORD": PASSWORD,
             "EXTRACT_CHUNK_PAGES": "50",
-            "EXTRACT_LEASE": "3",
+            "EXTRACT_LEASE": "4",
         }
         return {**usual, **self.variables, **variables}
 
@@ -486,7 +486,7 @@ class Bench:
         collector = threading.Thread(target=collect, daemon=True)
         collector.start()
         during()
-        exit_code = child.wait(60)
+        exit_code = child.wait(WAIT)
         collector.join()
         os.close(terminal)
         assert exit_code == 0, shown.decode()

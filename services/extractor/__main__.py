@@ -69,7 +69,7 @@ def run(settings: ExtractorSettings, state: PipelineState, tables: list[Table], 
         extractor = Extractor(settings, state, objects, run_id, task, task_lease, progress, engine)
         outcomes = [extractor.extract(table, mode or table.mode) for table in task.own(tables)]
         if task.count > 1:
-            extractor.help(tables)
+            _help(extractor, tables)
     failed = any(outcome.outcome == "failed" for outcome in outcomes)
     state.add_run(
         Run(
@@ -83,6 +83,14 @@ def run(settings: ExtractorSettings, state: PipelineState, tables: list[Table], 
     )
     print(json.dumps({"run_id": run_id, "tables": [asdict(outcome) for outcome in outcomes]}))  # noqa: T201
     return outcomes
+
+
+def _help(extractor: Extractor, tables: list[Table]) -> None:
+    """Help the other tasks. Where that fails nothing is lost: a table's own task takes the chunks over."""
+    try:
+        extractor.help(tables)
+    except Exception as error:
+        log.exception("extraction.help_failed", reason=str(error))
 
 
 def _source_environment(settings: ExtractorSettings, tables: list[Table]) -> dict[str, str]:

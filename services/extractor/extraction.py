@@ -307,9 +307,19 @@ class Extractor:
             except DocumentChanged as error:
                 log.warning("extraction.help_not_needed", reason=str(error))  # the batch has ended meanwhile
                 return False
+            finally:
+                self._clear_after_help(batch)
             if read:
                 log.info("extraction.helped", chunks=read)
         return read > 0
+
+    def _clear_after_help(self, batch: Batch) -> None:
+        """If the batch failed meanwhile: what this process put since then, nobody else clears away."""
+        now = self.state.batch(batch.id)
+        if now is not None and now.state is BatchState.FAILED:
+            error = now.error or BatchError(code="extraction_failed", message="the batch failed")
+            self._reject_objects(now, DataError(error.code, error.message, table=now.table, batch_id=now.id))
+            forget(self.state.store, now.id)
 
     def _clear_leftovers(self, table: Table) -> tuple[Batch, Plan] | None:
         """Finish or give up what a crashed extraction of this table left: this process holds the lease now.
@@ -352,9 +362,12 @@ class Extractor:
         if failed.state is not BatchState.FAILED:
             return
         forget(self.state.store, batch.id)
+        self._reject_objects(batch, DataError(code, reason, table=batch.table, batch_id=batch.id))
+
+    def _reject_objects(self, batch: Batch, error: DataError) -> None:
         prefix = batch_objects_prefix(self.settings.landing_prefix, batch.table, batch.id)
         names = [stored.name for stored in self.objects.list(self.settings.landing_bucket, prefix)]
-        reject(self.objects, self.settings, names, DataError(code, reason, table=batch.table, batch_id=batch.id))
+        reject(self.objects, self.settings, names, error)
 
 
 def _needs_a_batch(table: Table, batch: Batch) -> bool:

@@ -1,6 +1,7 @@
 """Parquet parts: batches in, finished files of bounded size out."""
 
 import io
+import itertools
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
@@ -8,6 +9,8 @@ import pyarrow.parquet as pq
 
 PART_BYTES = 32 * 1024 * 1024
 """A part is closed once it is this large: small enough for a container whose disk is memory."""
+
+_SLICE_BYTES = PART_BYTES // 8
 
 
 def parquet_parts(batches: Iterable[pa.RecordBatch], most_rows: int) -> Iterator[tuple[io.BytesIO, int]]:
@@ -19,7 +22,7 @@ def parquet_parts(batches: Iterable[pa.RecordBatch], most_rows: int) -> Iterator
     sink: io.BytesIO | None = None
     writer: pq.ParquetWriter | None = None
     rows = 0
-    for batch in batches:
+    for batch in itertools.chain.from_iterable(map(_slices, batches)):
         for piece in _pieces(batch, most_rows, rows):
             if sink is None or writer is None:
                 sink, writer = open_part(batch.schema)
@@ -45,6 +48,13 @@ def empty_part(schema: pa.Schema) -> io.BytesIO:
     sink, writer = open_part(schema)
     writer.close()
     return sink
+
+
+def _slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut a batch of wide rows, so that a part is looked at before it is much too large."""
+    step = max(1, int(_SLICE_BYTES * batch.num_rows / max(batch.nbytes, 1)))
+    for offset in range(0, batch.num_rows, step):
+        yield batch.slice(offset, step)
 
 
 def _pieces(batch: pa.RecordBatch, most_rows: int, filled: int) -> Iterator[pa.RecordBatch]:

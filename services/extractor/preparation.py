@@ -78,7 +78,9 @@ def prepare(
             high=window.high.isoformat(),
             oldest_transaction=clock.oldest_transaction.isoformat() if clock.oldest_transaction else None,
         )
-        for what, counting in refused_rows(table, mode, window):
+        # The future begins a minute from now, not at the window's end, beyond which rows are written all the time.
+        future = max(window.high, (clock.now + timedelta(minutes=1)).astimezone(UTC))
+        for what, counting in refused_rows(table, mode, window.model_copy(update={"high": future})):
             if rows := source.count(counting):
                 raise DataError(
                     "cursor_policy",

@@ -258,8 +258,10 @@ class Reader:
         except duckdb.Error as error:
             self.close()
             raise told_apart(error, plan.table) from None
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error.__cause__, SystemExit | KeyboardInterrupt):
+                raise error.__cause__ from None  # the engine makes a RuntimeError of a signal's exception
             raise
 
 

@@ -82,9 +82,14 @@ class Work:
                 return self._take_over()
             data = {"batch": self._plan.batch_id, "chunk": chunk, "attempt": 1, **self._mine(), "result": None}
             try:
-                return Claim(chunk, 1, self._store.create(_CHUNKS, self._id(chunk), data))
+                document = self._store.create(_CHUNKS, self._id(chunk), data)
             except DocumentExists:
                 continue
+            if self._store.get(_PLANS, self._plan.batch_id) is None:
+                # The batch has ended, well or badly, and its chunks were forgotten: this one was not there to be.
+                self._store.delete(document)
+                return None
+            return Claim(chunk, 1, document)
 
     def _mine(self) -> dict[str, str | int]:
         return {"lease": self._name, "token": self._token}

@@ -1070,7 +1070,7 @@ class Told:
 
 
 STRICT = Cursor(expression="greatest(a, b)", type="timestamp")
-SECOND = 3
+SECOND, TEN_SECONDS = 3, 4
 
 
 @pytest.mark.usefixtures("simulated")
@@ -1112,4 +1112,25 @@ def test_a_cursor_older_by_the_lag_than_a_long_transaction_is_not_passed() -> No
     told("change", key=1, pause=8)
     told("cycle")
     told("commit")
+    told.history.settle()
+
+
+@pytest.mark.usefixtures("simulated")
+def test_a_future_that_fails_a_run_is_not_what_is_written_while_a_transaction_is_open() -> None:
+    told = Told(STRICT.model_copy(update={"future": "fail"}))
+    before = told.history.state.progress("t").watermark
+    told("change", key=0, pause=TEN_SECONDS)
+    told("begin", key=1, pause=SECOND)
+    told("change", key=2, pause=TEN_SECONDS)
+    told("cycle")
+    [running] = told.database.open
+    assert told.history.state.progress("t").watermark == running.began - TICK
+    assert before is not None
+    assert before < running.began - TICK
+    told("commit")
+    told.database.begin(own=False)
+    told.database.write(told.database.open[-1], 3, "future", timedelta(minutes=5))
+    told("commit", pause=SECOND)
+    told("cycle")
+    assert told.history.state.progress("t").watermark == running.began - TICK, "the run failed"
     told.history.settle()

@@ -22,6 +22,7 @@ PLAN = plan(list(range(0, 900, 100)))
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
     opened = SqliteStore(tmp_path / "state.sqlite")
+    share(opened, PLAN)
     yield opened
     opened.close()
 
@@ -98,7 +99,6 @@ def test_who_was_replaced_cannot_note_a_result(store: SqliteStore) -> None:
 
 
 def test_a_plan_is_seen_by_its_execution_until_it_is_forgotten(store: SqliteStore) -> None:
-    share(store, PLAN)
     work = Work(store, PLAN, task(store, 0))
     assert work.claim() is not None
     assert shared_plans(store, PLAN.execution) == [PLAN]
@@ -106,6 +106,8 @@ def test_a_plan_is_seen_by_its_execution_until_it_is_forgotten(store: SqliteStor
     forget(store, PLAN.batch_id)
     forget(store, PLAN.batch_id)
     assert shared_plan(store, PLAN.batch_id) is None
+    assert store.query("chunks", {"batch": PLAN.batch_id}) == []
+    assert work.claim() is None, "nobody begins with a batch that has ended"
     assert store.query("chunks", {"batch": PLAN.batch_id}) == []
 
 

@@ -166,11 +166,11 @@ class Writer:
             connection.execute("SET lock_timeout = '500ms'")
             while not stop.is_set():
                 self._transaction(connection, stop)
-                stop.wait(self.random.expovariate(1 / 0.05))
+                stop.wait(self.random.expovariate(1 / 0.03))
 
     def _transaction(self, connection: Connection, stop: threading.Event) -> None:
         end = self.random.choices(["commit", "rollback", "prepare"], [87, 9, 4 if self.prepares else 0])[0]
-        long = self.random.random() < 0.08 and end != "prepare"
+        long = self.random.random() < 0.015 and end != "prepare"
         statements = self.random.randint(1, 4)
         pauses = [self.random.uniform(0, self.longest / statements) if long else 0.0 for _ in range(statements)]
         keeps = self.random.random() < 0.6

@@ -21,6 +21,9 @@ from services.extractor.source import Storage
 MOST_CHUNKS = 512
 """A larger table has larger chunks: each is a document in the state while it is read."""
 
+LEAST_ROWS = 2_048
+"""The fewest rows that the engine reads at a time (DuckDB's vector)."""
+
 _XIDS = 2**32
 
 
@@ -93,9 +96,9 @@ def page_bounds(storage: Storage, chunk_pages: int, *, everything: bool) -> list
 
 
 def rows_in_memory(storage: Storage, budget: int = 4 * 1024 * 1024) -> int:
-    """Rows that a reader holds at a time: as many as fit in ``budget`` bytes, 2,048 (the engine's least) to 65,536."""
+    """Rows that a reader holds at a time: as many as fit in ``budget`` bytes, ``LEAST_ROWS`` to 65,536."""
     width = storage.size / storage.rows if storage.rows >= 1 else 256
-    return int(min(65_536, max(2_048, budget / max(width, 1))))
+    return int(min(65_536, max(LEAST_ROWS, budget / max(width, 1))))
 
 
 def catch_up_from(results: Iterable[ChunkResult]) -> int | None:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from services.core.batch import ManifestColumn
 from services.core.errors import ConfigurationError, DataError, TransientError
 from services.core.tables import EXTRACTED_AT, ColumnType
-from services.extractor.plan import Plan
+from services.extractor.plan import LEAST_ROWS, Plan
 from services.extractor.session import Snapshot
 from services.extractor.sql import text_literal
 
@@ -246,6 +246,9 @@ class Reader:
             if snapshot is not None:
                 take = f"SET TRANSACTION SNAPSHOT {text_literal(snapshot.name)}"
                 connection.execute("CALL postgres_execute('source', ?)", [take])
+            # Rows that wait to be taken, without their texts: the default, 1 MB, is 40,000 rows of any width.
+            waiting = "1KB" if plan.batch_rows <= LEAST_ROWS else "1MB"
+            connection.execute(f"SET streaming_buffer_size = '{waiting}'")
             result = connection.execute("SELECT * FROM postgres_query('source', ?)", [statement])
             width = len(plan.columns)
             for batch in result.to_arrow_reader(plan.batch_rows):

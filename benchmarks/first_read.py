@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from services.extractor import __main__ as extractor
-from services.extractor import reader
+from services.extractor.reading import reader
 
 
 def main() -> int:

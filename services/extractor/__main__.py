@@ -23,12 +23,12 @@ from services.core.state.lease import holding
 from services.core.state.state import PipelineState, Run, open_state
 from services.core.storage import ObjectStore
 from services.core.tables import Mask, Mode, Table
+from services.extractor.contract.masking import mask_settings
 from services.extractor.dry_run import dry_run, show
 from services.extractor.extraction import Extractor, Outcome
-from services.extractor.masking import mask_settings
 from services.extractor.progress import open_progress
-from services.extractor.reader import Engine
-from services.extractor.source import conninfo, environment
+from services.extractor.reading.reader import Engine
+from services.extractor.source.database import conninfo, environment
 from services.extractor.tasks import Task
 
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ from services.core.naming import new_batch_id
 from services.core.settings import ExtractorSettings
 from services.core.state.state import PipelineState
 from services.core.tables import Mode, Table
-from services.extractor.preparation import prepare
+from services.extractor.planning.preparation import prepare
 
 
 @dataclass(frozen=True)

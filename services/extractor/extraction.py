@@ -18,17 +18,17 @@ from services.core.state.state import PipelineState
 from services.core.state.store import DocumentChanged
 from services.core.storage import ObjectStore
 from services.core.tables import Mode, Table
-from services.extractor.landing import Landing, reject_superseded, write_manifest
-from services.extractor.parts import empty_part
-from services.extractor.plan import ChunkResult, Plan, catch_up_from
-from services.extractor.preparation import Prepared, prepare
+from services.extractor.landing.landing import Landing, reject_superseded, write_manifest
+from services.extractor.landing.parts import empty_part
+from services.extractor.planning.plan import ChunkResult, Plan, catch_up_from
+from services.extractor.planning.preparation import Prepared, prepare
 from services.extractor.progress import Progress
-from services.extractor.reader import Engine, arrow_schema
-from services.extractor.reading import Read, Reading, SourceRewritten
-from services.extractor.session import Sessions
-from services.extractor.source import conninfo
+from services.extractor.reading.reader import Engine, arrow_schema
+from services.extractor.reading.reading import Read, Reading, SourceRewritten
+from services.extractor.reading.work import Work, forget, share, shared_plan, shared_plans
+from services.extractor.source.database import conninfo
+from services.extractor.source.session import Sessions
 from services.extractor.tasks import Task
-from services.extractor.work import Work, forget, share, shared_plan, shared_plans
 
 HELP_SECONDS = 30.0
 """How long a task without work waits for another of its execution to share some."""

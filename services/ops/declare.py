@@ -9,9 +9,9 @@ import yaml
 from services.core.errors import ConfigurationError, PipelineError
 from services.core.settings import SourceSettings, read_settings
 from services.core.tables import Column, ColumnType, Mode, SchemaDrift, Table
-from services.extractor.catalog import primary_key, read_relation
-from services.extractor.declare import declaration
-from services.extractor.source import connect, conninfo, environment
+from services.extractor.contract.declare import declaration
+from services.extractor.source.catalog import primary_key, read_relation
+from services.extractor.source.database import connect, conninfo, environment
 
 
 def propose(source: str) -> str:

@@ -44,7 +44,7 @@ from services.core.state.lease import look
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
 from services.core.tables import EXTRACTED_AT, load_tables
-from services.extractor.source import APPLICATION
+from services.extractor.source.database import APPLICATION
 from tests.processes import process
 
 ROLE, PASSWORD = "extractor", "a-password-that-nobody-prints"

@@ -22,8 +22,8 @@ from local.stack.errors import StackError
 from local.stack.ports import HOST, choose_ports
 from local.stack.postgres_programs import Binaries, binary_folders, find_binaries, server_user
 from services.core.settings import SourceSettings
-from services.extractor.masking import mask_settings
-from services.extractor.source import environment
+from services.extractor.contract.masking import mask_settings
+from services.extractor.source.database import environment
 from tests.processes import process
 
 VERSIONS = (15, 18)

@@ -15,11 +15,18 @@ from psycopg.conninfo import make_conninfo
 
 from services.core.errors import ConfigurationError
 from services.core.tables import Column, ColumnType, Mask, Mode, SchemaDrift, Table
-from services.extractor.catalog import RelationKind, SourceColumn, SourceRelation, TypeKind, primary_key, read_relation
-from services.extractor.declare import declaration
-from services.extractor.drift import settle
-from services.extractor.masking import masked
-from services.extractor.sql import quoted
+from services.extractor.contract.declare import declaration
+from services.extractor.contract.drift import settle
+from services.extractor.contract.masking import masked
+from services.extractor.source.catalog import (
+    RelationKind,
+    SourceColumn,
+    SourceRelation,
+    TypeKind,
+    primary_key,
+    read_relation,
+)
+from services.extractor.source.sql import quoted
 from tests.integration.postgres_versions import SECRET, VERSIONS, Server, served
 from tests.integration.type_reading import ROW, Pipe
 from tests.integration.warehouse_fixture import Warehouse

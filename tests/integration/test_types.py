@@ -15,8 +15,8 @@ import pytest
 
 from services.core.errors import ConfigurationError, DataError
 from services.core.tables import Column, ColumnType, Mode, Table, Unrepresentable
-from services.extractor.catalog import SourceColumn, read_relation
-from services.extractor.mapping import Holds, default_type, holds
+from services.extractor.contract.mapping import Holds, default_type, holds
+from services.extractor.source.catalog import SourceColumn, read_relation
 from tests.integration.postgres_versions import VERSIONS, Server, served
 from tests.integration.type_cases import CASES, SETUP, WITHOUT_VALUES, Case
 from tests.integration.type_outcomes import NOT_HELD

@@ -14,13 +14,13 @@ from psycopg import sql
 
 from services.core.batch import ManifestColumn
 from services.core.tables import Column, ColumnType, Mode, SchemaDrift, Table
-from services.extractor.catalog import read_relation
-from services.extractor.drift import settle
-from services.extractor.mapping import reads
-from services.extractor.parts import parquet_parts
-from services.extractor.plan import Plan
-from services.extractor.planning import select_list
-from services.extractor.reader import Engine, Reader
+from services.extractor.contract.drift import settle
+from services.extractor.contract.mapping import reads
+from services.extractor.landing.parts import parquet_parts
+from services.extractor.planning.plan import Plan
+from services.extractor.planning.window import select_list
+from services.extractor.reading.reader import Engine, Reader
+from services.extractor.source.catalog import read_relation
 from tests.integration.postgres_versions import Server
 from tests.integration.type_cases import Sql
 from tests.integration.warehouse_fixture import PROJECT, Warehouse

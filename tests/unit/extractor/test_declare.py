@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.tables import SchemaDrift, Table
-from services.extractor.catalog import RelationKind, SourceColumn, SourceRelation, TypeKind
-from services.extractor.declare import declaration
-from services.extractor.drift import settle
+from services.extractor.contract.declare import declaration
+from services.extractor.contract.drift import settle
+from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation, TypeKind
 
 
 def relation(*columns: SourceColumn, kind: RelationKind = RelationKind.TABLE) -> SourceRelation:

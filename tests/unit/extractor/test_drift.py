@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from services.core.errors import ConfigurationError
 from services.core.tables import BRONZE_COLUMNS, Column, ColumnType, Mask, Mode, SchemaDrift, Table, Unrepresentable
-from services.extractor.bigquery_names import bigquery_names
-from services.extractor.catalog import RelationKind, SourceColumn, SourceRelation
-from services.extractor.drift import DifferenceKind, differences, settle
-from services.extractor.exclusion import excluded
-from services.extractor.typechange import same_type, what_changed
+from services.extractor.contract.bigquery_names import bigquery_names
+from services.extractor.contract.drift import DifferenceKind, differences, settle
+from services.extractor.contract.typechange import same_type, what_changed
+from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation
+from services.extractor.source.exclusion import excluded
 
 ID = Column(name="id", type=ColumnType.INT64, required=True, source_type="bigint")
 NAME = Column(name="name", type=ColumnType.STRING, source_type="text")

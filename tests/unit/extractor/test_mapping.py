@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from services.core.errors import ConfigurationError
 from services.core.tables import Column, ColumnType, Mask, Mode, Table, Unrepresentable
-from services.extractor.catalog import SourceColumn, TypeKind
-from services.extractor.mapping import Holds, Read, default_type, holds, reads
-from services.extractor.numerics import ROOM, Digits, engine_type, numeric_digits, outside
-from services.extractor.sql import quoted, text_literal
+from services.extractor.contract.mapping import Holds, Read, default_type, holds, reads
+from services.extractor.contract.numerics import ROOM, Digits, engine_type, numeric_digits, outside
+from services.extractor.source.catalog import SourceColumn, TypeKind
+from services.extractor.source.sql import quoted, text_literal
 
 TABLE = Table(
     name="t",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from services.core.tables import Mask
-from services.extractor.masking import INNER_SETTING, OUTER_SETTING, mask_settings, masked
+from services.extractor.contract.masking import INNER_SETTING, OUTER_SETTING, mask_settings, masked
 
 
 def hmac_of(message: bytes, settings: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.core.batch import ManifestColumn, Part
 from services.core.tables import ColumnType
-from services.extractor.plan import (
+from services.extractor.planning.plan import (
     MOST_CHUNKS,
     ChunkResult,
     Plan,
@@ -17,7 +17,7 @@ from services.extractor.plan import (
     rows_in_memory,
     whole,
 )
-from services.extractor.source import Storage
+from services.extractor.source.database import Storage
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 CHUNK_PAGES = 8192

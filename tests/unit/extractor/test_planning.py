@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from services.core.batch import Batch, BatchState
 from services.core.tables import Column, ColumnType, Cursor, Mode, Table
 from services.core.window import Window
-from services.extractor.mapping import Read
-from services.extractor.planning import (
+from services.extractor.contract.mapping import Read
+from services.extractor.planning.window import (
     index_statement,
     next_window,
     predicate,
@@ -18,7 +18,7 @@ from services.extractor.planning import (
     select_list,
     window_high,
 )
-from services.extractor.source import SourceClock
+from services.extractor.source.database import SourceClock
 
 NOW = datetime(2026, 11, 22, 17, 30, 0, 123456, tzinfo=UTC)
 SAFETY = timedelta(minutes=15)

@@ -55,13 +55,15 @@ from services.core.state.state import PipelineState
 from services.core.storage import StoredObject
 from services.core.tables import Column, ColumnType, Cursor, Mode, Table, Tables
 from services.core.warehouse import hashed_table_id
-from services.extractor import landing, preparation, reading
-from services.extractor.catalog import RelationKind, SourceColumn, SourceRelation
 from services.extractor.extraction import Extractor
-from services.extractor.plan import Plan
+from services.extractor.landing import landing
+from services.extractor.planning import preparation
+from services.extractor.planning.plan import Plan
 from services.extractor.progress import LoggedProgress
-from services.extractor.reader import conform
-from services.extractor.source import UNSEEN, Estimate, SourceClock, Storage
+from services.extractor.reading import reading
+from services.extractor.reading.reader import conform
+from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation
+from services.extractor.source.database import UNSEEN, Estimate, SourceClock, Storage
 from services.extractor.tasks import Task
 from services.loader import loading
 from services.loader.loading import Loader

@@ -10,9 +10,9 @@ import pytest
 from services.core.state.lease import Lease, acquire
 from services.core.state.sqlite import SqliteStore
 from services.core.state.store import DocumentChanged
-from services.extractor.plan import ChunkResult
+from services.extractor.planning.plan import ChunkResult
+from services.extractor.reading.work import Work, forget, share, shared_plan, shared_plans
 from services.extractor.tasks import Task
-from services.extractor.work import Work, forget, share, shared_plan, shared_plans
 from tests.unit.extractor.test_plan import plan
 
 LONG = timedelta(minutes=5)

@@ -13,7 +13,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ex
 
 from services.core.settings import SourceSettings
 from services.core.tables import Table
-from services.extractor.catalog import SourceRelation, read_relation
+from services.extractor.source.catalog import SourceRelation, read_relation
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

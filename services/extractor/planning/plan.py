@@ -16,7 +16,7 @@ from itertools import pairwise
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.core.batch import ManifestColumn, Part
-from services.extractor.source import Storage
+from services.extractor.source.database import Storage
 
 MOST_CHUNKS = 512
 """A larger table has larger chunks: each is a document in the state while it is read."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from services.core.state.lease import Lease, look
 from services.core.state.store import Document, DocumentChanged, DocumentExists, DocumentStore
-from services.extractor.plan import ChunkResult, Plan
+from services.extractor.planning.plan import ChunkResult, Plan
 
 _PLANS, _CHUNKS = "plans", "chunks"
 

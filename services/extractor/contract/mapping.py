@@ -8,10 +8,10 @@ from enum import StrEnum
 
 from services.core.errors import ConfigurationError
 from services.core.tables import Column, ColumnType, Table, Unrepresentable
-from services.extractor.catalog import SourceColumn, TypeKind
-from services.extractor.masking import masked
-from services.extractor.numerics import ROOM, engine_type, numeric_digits, outside
-from services.extractor.sql import quoted, text_literal
+from services.extractor.contract.masking import masked
+from services.extractor.contract.numerics import ROOM, engine_type, numeric_digits, outside
+from services.extractor.source.catalog import SourceColumn, TypeKind
+from services.extractor.source.sql import quoted, text_literal
 
 
 class Holds(StrEnum):

@@ -5,11 +5,11 @@ from enum import StrEnum
 
 from services.core.errors import ConfigurationError
 from services.core.tables import Column, SchemaDrift, Table
-from services.extractor.bigquery_names import bigquery_names
-from services.extractor.catalog import RelationKind, SourceColumn, SourceRelation
-from services.extractor.exclusion import excluded
-from services.extractor.mapping import Holds, default_type, holds
-from services.extractor.typechange import same_type, what_changed
+from services.extractor.contract.bigquery_names import bigquery_names
+from services.extractor.contract.mapping import Holds, default_type, holds
+from services.extractor.contract.typechange import same_type, what_changed
+from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation
+from services.extractor.source.exclusion import excluded
 
 
 class DifferenceKind(StrEnum):

@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 from services.core.tables import Mode
-from services.extractor.bigquery_names import bigquery_names
-from services.extractor.catalog import SourceColumn, SourceRelation
-from services.extractor.mapping import default_type
+from services.extractor.contract.bigquery_names import bigquery_names
+from services.extractor.contract.mapping import default_type
+from services.extractor.source.catalog import SourceColumn, SourceRelation
 
 _NAME_LENGTH = 40
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from services.core.batch import Batch
 from services.core.tables import Cursor, Mode, Table
 from services.core.window import Window, furthest
-from services.extractor.mapping import Read
-from services.extractor.source import SourceClock
-from services.extractor.sql import quoted
+from services.extractor.contract.mapping import Read
+from services.extractor.source.database import SourceClock
+from services.extractor.source.sql import quoted
 
 _TICK = timedelta(microseconds=1)
 

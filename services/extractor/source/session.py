@@ -13,8 +13,8 @@ import psycopg
 import structlog
 
 from services.core.tables import Table
-from services.extractor.source import Connection, Source, connect
-from services.extractor.sql import quoted
+from services.extractor.source.database import Connection, Source, connect
+from services.extractor.source.sql import quoted
 
 log = structlog.get_logger()
 

@@ -7,8 +7,8 @@ import psycopg
 
 from services.core.errors import ConfigurationError
 from services.core.tables import SchemaDrift, Table
-from services.extractor.exclusion import excluded
-from services.extractor.sql import quoted
+from services.extractor.source.exclusion import excluded
+from services.extractor.source.sql import quoted
 
 
 class RelationKind(StrEnum):

@@ -20,12 +20,12 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from services.core.batch import Part
 from services.core.errors import LeaseLost, TransientError
-from services.extractor.landing import Landing
-from services.extractor.parts import parquet_parts
-from services.extractor.plan import ChunkResult, Plan
-from services.extractor.reader import Engine, Reader
-from services.extractor.session import Sessions, Snapshot
-from services.extractor.work import Claim, Work
+from services.extractor.landing.landing import Landing
+from services.extractor.landing.parts import parquet_parts
+from services.extractor.planning.plan import ChunkResult, Plan
+from services.extractor.reading.reader import Engine, Reader
+from services.extractor.reading.work import Claim, Work
+from services.extractor.source.session import Sessions, Snapshot
 
 log = structlog.get_logger()
 

@@ -11,11 +11,10 @@ from services.core.settings import ExtractorSettings
 from services.core.state.state import PipelineState, TableProgress
 from services.core.tables import Mode, Table
 from services.core.window import Window
-from services.extractor.catalog import RelationKind, SourceRelation
-from services.extractor.drift import settle
-from services.extractor.mapping import Read, reads
-from services.extractor.plan import Plan, page_bounds, rows_in_memory
-from services.extractor.planning import (
+from services.extractor.contract.drift import settle
+from services.extractor.contract.mapping import Read, reads
+from services.extractor.planning.plan import Plan, page_bounds, rows_in_memory
+from services.extractor.planning.window import (
     index_statement,
     next_window,
     predicate,
@@ -23,7 +22,8 @@ from services.extractor.planning import (
     select_list,
     window_high,
 )
-from services.extractor.source import Estimate, Source, SourceClock, Storage, conninfo, open_source
+from services.extractor.source.catalog import RelationKind, SourceRelation
+from services.extractor.source.database import Estimate, Source, SourceClock, Storage, conninfo, open_source
 
 INDEX_PAGES = 1_000
 """Pages from which on a window without an index is worth a warning: reading them all takes a noticeable time."""

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from services.core.batch import ManifestColumn
 from services.core.errors import ConfigurationError, DataError, TransientError
 from services.core.tables import EXTRACTED_AT, ColumnType
-from services.extractor.plan import LEAST_ROWS, Plan
-from services.extractor.session import Snapshot
-from services.extractor.sql import text_literal
+from services.extractor.planning.plan import LEAST_ROWS, Plan
+from services.extractor.source.session import Snapshot
+from services.extractor.source.sql import text_literal
 
 ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     ColumnType.STRING: pa.string(),

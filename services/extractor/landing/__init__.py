@@ -1,0 +1,1 @@
+"""The bucket: Parquet parts while reading goes on, the manifest last."""

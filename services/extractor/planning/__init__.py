@@ -1,0 +1,1 @@
+"""What an extraction reads: the window, the statement, the chunks."""

@@ -111,8 +111,11 @@ def plan_resources(
             Dataset(ELEMENTARY_DATASET),
             Dataset(ELEMENTARY_TESTS_DATASET),
         ),
-        topics=(*topics, *map(dead_letter, topics)),
-        pull=tuple(PullSubscription(dead_letter(topic), dead_letter(topic)) for topic in topics),
+        topics=(*topics, *map(dead_letter, topics), settings.alert_topic),
+        pull=(
+            *(PullSubscription(dead_letter(topic), dead_letter(topic)) for topic in topics),
+            PullSubscription(settings.alert_topic, settings.alert_topic),
+        ),
         push=(
             PushSubscription(LOADER_SUBSCRIPTION, LANDING_TOPIC, loader_url, dead_letter(LANDING_TOPIC)),
             PushSubscription(TRANSFORMER_SUBSCRIPTION, loaded_topic, transformer_url, dead_letter(loaded_topic)),

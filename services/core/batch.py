@@ -1,19 +1,16 @@
-"""The batch: its life as data and pure transitions, and its manifest.
+"""The batch: its life as data and pure transitions. The extractor, the loader, the transformer and the sweep use these.
 
-extracting ──► landed ──► loaded ──► merged        a batch is open until the watermark has reached its high
-     │            │          │
-     └────────────┴──────────┴──► failed
+docs/batches.md has the picture, drawn from LIFE by ``diagram``.
 """
 
-import hashlib
-import json
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from services.core.tables import ColumnType, Mode, Table
+from services.core.manifest import Manifest, ManifestColumn, Part, schema_fingerprint
+from services.core.tables import Mode, Table
 from services.core.window import Window
 
 
@@ -27,86 +24,42 @@ class BatchState(StrEnum):
     FAILED = "failed"
 
 
-NEXT: dict[BatchState, frozenset[BatchState]] = {
-    BatchState.EXTRACTING: frozenset({BatchState.LANDED, BatchState.LOADED, BatchState.FAILED}),
-    BatchState.LANDED: frozenset({BatchState.LOADED, BatchState.FAILED}),
-    BatchState.LOADED: frozenset({BatchState.MERGED, BatchState.FAILED}),
-    BatchState.MERGED: frozenset(),
-    BatchState.FAILED: frozenset(),
+class Step(StrEnum):
+    """What happens to a batch."""
+
+    LAND = "land"
+    """Its manifest is in landing/."""
+    ABANDON = "abandon"
+    """Its extraction ended before the manifest was written."""
+    LOAD = "load"
+    """Its rows are in its hashed table."""
+    REJECT = "reject"
+    """It cannot be loaded as it is."""
+    MERGE = "merge"
+    """Its rows are in bronze."""
+    EXPIRE = "expire"
+    """Its hashed table was gone before it was merged."""
+
+
+LIFE: dict[tuple[BatchState, Step], BatchState] = {
+    (BatchState.EXTRACTING, Step.LAND): BatchState.LANDED,
+    (BatchState.EXTRACTING, Step.ABANDON): BatchState.FAILED,
+    (BatchState.EXTRACTING, Step.LOAD): BatchState.LOADED,
+    (BatchState.EXTRACTING, Step.REJECT): BatchState.FAILED,
+    (BatchState.LANDED, Step.LOAD): BatchState.LOADED,
+    (BatchState.LANDED, Step.REJECT): BatchState.FAILED,
+    (BatchState.LOADED, Step.MERGE): BatchState.MERGED,
+    (BatchState.LOADED, Step.EXPIRE): BatchState.FAILED,
 }
-"""Allowed transitions. extracting → loaded: the manifest was seen before the extractor could note it as landed."""
+"""A batch's life. A step that is not here has no effect: it comes late, or again, or another was faster. From
+extracting it may be loaded or rejected at once: the loader can see the manifest before the extractor has noted it."""
 
 
-class Part(BaseModel):
-    """One Parquet object of a batch."""
-
-    model_config = ConfigDict(frozen=True)
-
-    object_name: str
-    generation: int
-    rows: int
-    size: int = Field(description="Bytes.")
-    crc32c: str = Field(description="Base64, as Cloud Storage gives it.")
-
-
-class ManifestColumn(BaseModel):
-    """One column as it was written."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    type: ColumnType
-    required: bool = False
-    source_type: str | None = Field(default=None, description="PostgreSQL's type; None when the source has it no more.")
-    unrepresentable: int = Field(default=0, description="Values that the type could not hold, by the column's policy.")
-
-
-class Manifest(BaseModel):
-    """A batch's commit marker: everything the loader needs, written after the last part."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1] = 1
-    batch_id: str
-    run_id: str
-    table: str
-    source: str
-    mode: Mode
-    window: Window
-    extracted_at: AwareDatetime
-    rows: int
-    columns: list[ManifestColumn]
-    schema_fingerprint: str
-    drift: list[str] = Field(default_factory=list, description="How the source differed from the declared columns.")
-    parts: list[Part]
-
-    @classmethod
-    def of(cls, table: Table, batch: "Batch", columns: list[ManifestColumn], parts: list[Part]) -> "Manifest":
-        """The manifest of a batch whose parts have all landed."""
-        return cls(
-            batch_id=batch.id,
-            run_id=batch.run_id,
-            table=batch.table,
-            source=table.source,
-            mode=batch.mode,
-            window=batch.window,
-            extracted_at=batch.extracted_at,
-            rows=sum(part.rows for part in parts),
-            columns=columns,
-            schema_fingerprint=schema_fingerprint(columns),
-            drift=batch.drift,
-            parts=parts,
-        )
-
-    def added_columns(self, table: Table) -> list[ManifestColumn]:
-        """The columns beyond the declared ones."""
-        declared = {column.name for column in table.landed_columns}
-        return [column for column in self.columns if column.name not in declared]
-
-    @property
-    def unrepresentable(self) -> dict[str, int]:
-        """Per column, the values that its type could not hold; only columns that have such."""
-        return {column.name: column.unrepresentable for column in self.columns if column.unrepresentable}
+def diagram() -> str:
+    """LIFE as a Mermaid state diagram."""
+    arrows = [f"    {state} --> {to}: {step}" for (state, step), to in LIFE.items()]
+    ends = [f"    {state} --> [*]" for state in (BatchState.MERGED, BatchState.FAILED)]
+    return "\n".join(["stateDiagram-v2", f"    [*] --> {BatchState.EXTRACTING}", *arrows, *ends])
 
 
 class BatchError(BaseModel):
@@ -120,15 +73,16 @@ class BatchError(BaseModel):
 
 
 class Batch(BaseModel):
-    """One extraction of one table, as kept in the state."""
+    """One extraction of one table, or one file that was dropped into landing/, as kept in the state."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str
     run_id: str
     table: str
+    source: str | None = Field(default=None, description="Where the rows are from, if not from the declared source.")
     mode: Mode
-    window: Window
+    window: Window | None = Field(description="None for a file: it does not move the watermark.")
     extracted_at: AwareDatetime = Field(description="Source's clock before the read: orders versions of a row.")
     state: BatchState = BatchState.EXTRACTING
     open: bool = Field(default=True, description="Whether the pipeline has still to look at it.")
@@ -147,20 +101,41 @@ class Batch(BaseModel):
         default_factory=dict, description="Per column, the values that its type could not hold, by the column's policy."
     )
     drift: list[str] = Field(default_factory=list, description="How the source differed from the declared columns.")
+    load_attempts: int = Field(default=0, description="How often the loader began to load it.")
     load_seconds: float | None = Field(default=None, description="From the load's start to its end.")
+    trouble: str | None = Field(default=None, description="Why the loader's last attempt ended; it comes again.")
     error: BatchError | None = None
 
-    def moved(self, to: BatchState, at: datetime, **changes: Any) -> "Batch":
-        """The batch after a transition.
+    def after(self, step: Step, at: datetime, **facts: Any) -> "Batch":
+        """The batch after a step; the same batch when the step has no effect.
 
-        Raises:
-            ValueError: the batch's life has no such step.
+        Args:
+            step: what happened.
+            at: when it was noted.
+            facts: fields that are known from now on.
         """
-        if to not in NEXT[self.state]:
-            raise ValueError(f"batch {self.id}: {self.state} to {to} is no step of a batch's life")
-        stamp = {f"{to}_at": at}
+        to = LIFE.get((self.state, step))
+        if to is None:
+            return self
         closed = {"open": False} if to is BatchState.FAILED else {}
-        return self.model_copy(update={"state": to, **stamp, **closed, **changes})
+        return self.model_copy(update={"state": to, f"{to}_at": at, "trouble": None, **closed, **facts})
+
+    def manifest(self, table: Table, columns: list[ManifestColumn], parts: list[Part]) -> Manifest:
+        """The manifest of this batch, whose parts have all landed."""
+        return Manifest(
+            batch_id=self.id,
+            run_id=self.run_id,
+            table=self.table,
+            source=self.source or table.source,
+            mode=self.mode,
+            window=self.window,
+            extracted_at=self.extracted_at,
+            rows=sum(part.rows for part in parts),
+            columns=columns,
+            schema_fingerprint=schema_fingerprint(columns),
+            drift=self.drift,
+            parts=parts,
+        )
 
     @classmethod
     def from_manifest(cls, manifest: Manifest, table: Table) -> "Batch":
@@ -169,6 +144,7 @@ class Batch(BaseModel):
             id=manifest.batch_id,
             run_id=manifest.run_id,
             table=manifest.table,
+            source=manifest.source if manifest.source != table.source else None,
             mode=manifest.mode,
             window=manifest.window,
             extracted_at=manifest.extracted_at,
@@ -177,9 +153,3 @@ class Batch(BaseModel):
             unrepresentable=manifest.unrepresentable,
             drift=manifest.drift,
         )
-
-
-def schema_fingerprint(columns: list[ManifestColumn]) -> str:
-    """Sixteen hexadecimal digits that change when the columns or their types do, here or in the source."""
-    text = json.dumps([[column.name, column.type, column.required, column.source_type] for column in columns])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -9,6 +9,7 @@ from typing import Any
 from google.cloud.pubsub_v1 import PublisherClient
 
 from services.core.batch import Batch
+from services.core.errors import DataError
 
 _PUBLISH_SECONDS = 60
 
@@ -63,15 +64,36 @@ def parse_object_finalized(message: Message) -> ObjectFinalized | None:
         return None
 
 
-class BatchLoadedPublisher:
-    """Announces loaded batches."""
+class Publisher:
+    """What the loader says to others."""
 
-    def __init__(self, project: str, topic: str) -> None:
+    def __init__(self, project: str, batch_loaded_topic: str, alert_topic: str) -> None:
         self._client = PublisherClient()
-        self._topic = self._client.topic_path(project, topic)
+        self._loaded = self._client.topic_path(project, batch_loaded_topic)
+        self._alert = self._client.topic_path(project, alert_topic)
 
     def publish(self, batch: Batch) -> str:
-        """Announce a batch and wait until Pub/Sub has it; returns the message id."""
+        """Announce a loaded batch and wait until Pub/Sub has it; returns the message id."""
         data = json.dumps({"batch_id": batch.id, "table": batch.table, "rows": batch.rows}).encode()
-        future = self._client.publish(self._topic, data, eventType="batch.loaded", batchId=batch.id, table=batch.table)
+        future = self._client.publish(self._loaded, data, eventType="batch.loaded", batchId=batch.id, table=batch.table)
+        return str(future.result(timeout=_PUBLISH_SECONDS))
+
+    def alert(self, error: DataError, objects: list[str]) -> str:
+        """Say what was refused, and wait until Pub/Sub has it; returns the message id.
+
+        Args:
+            error: the reason.
+            objects: names of the objects that go to failed/.
+        """
+        facts = {
+            "code": error.code,
+            "message": str(error),
+            "table": error.table,
+            "batch_id": error.batch_id,
+            "column": error.column,
+            "objects": objects,
+        }
+        future = self._client.publish(
+            self._alert, json.dumps(facts).encode(), eventType="objects.rejected", code=error.code
+        )
         return str(future.result(timeout=_PUBLISH_SECONDS))

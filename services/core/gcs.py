@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from typing import BinaryIO, cast
 
 from google.api_core.exceptions import NotFound, PreconditionFailed
 from google.cloud.storage import Blob, Client
@@ -12,6 +13,9 @@ from services.core.storage import StoredObject
 
 _UPLOAD_BYTES = 8 * 1024 * 1024
 """What the client copies of an object at a time while it sends it."""
+
+_RANGE_BYTES = 1024 * 1024
+"""What is fetched at a time of an object that is read in places."""
 
 
 class GcsObjectStore:
@@ -54,6 +58,17 @@ class GcsObjectStore:
             return None
         return content
 
+    def open(self, stored: StoredObject) -> BinaryIO:
+        """An object's content, of which only what is asked for is fetched."""
+        blob = self._client.bucket(stored.bucket).get_blob(stored.name)
+        if blob is None or int(blob.generation) != stored.generation:
+            raise DataError(
+                "object_missing",
+                f"gs://{stored.bucket}/{stored.name}#{stored.generation} is no longer there",
+                object_name=stored.name,
+            )
+        return cast(BinaryIO, blob.open("rb", chunk_size=_RANGE_BYTES))
+
     def stat(self, bucket: str, name: str) -> StoredObject | None:
         """An object's description, or None."""
         blob = self._client.bucket(bucket).get_blob(name)
@@ -88,4 +103,6 @@ class GcsObjectStore:
 
 
 def _described(blob: Blob) -> StoredObject:
-    return StoredObject(blob.bucket.name, blob.name, int(blob.generation), int(blob.size), str(blob.crc32c))
+    return StoredObject(
+        blob.bucket.name, blob.name, int(blob.generation), int(blob.size), str(blob.crc32c), blob.time_created
+    )

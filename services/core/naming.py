@@ -7,6 +7,7 @@ business_case/landing/ingestion_dt=2026-11-22/installments_20261122T170000123456
 import hashlib
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,6 +21,22 @@ _OBJECT = re.compile(
 def new_batch_id(at: datetime) -> str:
     """Make a batch id: sortable by time (UTC, microseconds), unique by 32 random bits."""
     return f"{at:%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(4)}"
+
+
+def file_batch_id(bucket: str, object_name: str, generation: int, created_at: datetime) -> str:
+    """Batch id of a file that was dropped into landing/ by hand: the same however often its event comes."""
+    digest = hashlib.sha256(f"{bucket}/{object_name}#{generation}".encode()).hexdigest()[:8]
+    return f"{created_at:%Y%m%dT%H%M%S%f}Z-{digest}"
+
+
+def file_table(object_name: str, tables: Iterable[str]) -> str | None:
+    """The table that a file in landing/ is for: ``<table>.parquet``, or ``<table>``, one of ``._-``, anything.
+
+    Of several tables with such a name, the longest; None when there is none.
+    """
+    name = object_name.rsplit("/", 1)[-1]
+    fitting = [table for table in tables if re.fullmatch(rf"{re.escape(table)}([._-].*)?\.parquet", name)]
+    return max(fitting, key=len, default=None)
 
 
 def batch_digest(batch_id: str) -> str:

@@ -124,9 +124,17 @@ class WarehouseSettings(BaseSettings):
 class LoaderSettings(CoreSettings, WarehouseSettings):
     """Settings of the loader."""
 
+    alert_topic: str = Field(default="credix-alerts", description="Topic on which the loader says what it refused.")
     temp_table_days: PositiveInt = Field(default=7, description="Days after which a hashed table expires.")
     load_timeout: Duration = Field(
         default=timedelta(minutes=9), description="Longest wait for one load job (ISO 8601, or seconds)."
+    )
+    load_file_bytes: PositiveInt = Field(
+        default=1024**3, description="Largest Parquet file that may be dropped into landing/ by hand, in bytes."
+    )
+    sweep_grace: Duration = Field(
+        default=timedelta(minutes=15),
+        description="How long the sweep leaves alone what may still be somebody's work (ISO 8601, or seconds).",
     )
 
 
@@ -145,6 +153,11 @@ class TransformerSettings(CoreSettings, WarehouseSettings):
 
 class OpsSettings(CoreSettings, WarehouseSettings):
     """Settings of the `credix` command."""
+
+    dead_letter_subscriptions: str = Field(
+        default="credix-landing-dead-letter,credix-batch-loaded-dead-letter",
+        description="Comma separated subscriptions that keep the events which no attempt could handle; may be empty.",
+    )
 
 
 S = TypeVar("S", bound=BaseSettings)

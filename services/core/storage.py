@@ -3,7 +3,8 @@
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from typing import BinaryIO, Protocol
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class StoredObject:
     """Bytes."""
     crc32c: str
     """Base64."""
+    created_at: datetime
+    """UTC."""
 
 
 class ObjectStore(Protocol):
@@ -32,6 +35,13 @@ class ObjectStore(Protocol):
 
     def read(self, bucket: str, name: str) -> bytes | None:
         """An object's content, or None."""
+
+    def open(self, stored: StoredObject) -> BinaryIO:
+        """An object's content, of which only what is asked for is fetched.
+
+        Raises:
+            DataError: it is gone, or another generation of it is there.
+        """
 
     def stat(self, bucket: str, name: str) -> StoredObject | None:
         """An object's description, or None."""

@@ -8,9 +8,14 @@ from typing import Literal
 
 import structlog
 
-from services.core.batch import Batch, BatchError, BatchState, Manifest, Part
+from services.core.arrow import arrow_schema
+from services.core.batch import Batch, BatchError, BatchState, Step
 from services.core.errors import DataError, LeaseBusy, PipelineError, TransientError
-from services.core.naming import batch_objects_prefix, manifest_object, new_batch_id
+from services.core.faults import fault_point
+from services.core.landing import batch_objects, put_manifest
+from services.core.manifest import Manifest, Part
+from services.core.naming import manifest_object, new_batch_id
+from services.core.parquet import empty_part
 from services.core.rejection import reject
 from services.core.settings import ExtractorSettings
 from services.core.state.lease import Lease, holding, look
@@ -18,14 +23,13 @@ from services.core.state.state import PipelineState
 from services.core.state.store import DocumentChanged
 from services.core.storage import ObjectStore
 from services.core.tables import Mode, Table
-from services.extractor.landing.landing import Landing, reject_superseded, write_manifest
-from services.extractor.landing.parts import empty_part
+from services.extractor.landing import Landing, reject_superseded
 from services.extractor.planning.plan import ChunkResult, Plan, catch_up_from
 from services.extractor.planning.preparation import Prepared, prepare
 from services.extractor.progress import Progress
-from services.extractor.reading.reader import Engine, arrow_schema
+from services.extractor.reading.reader import Engine
 from services.extractor.reading.reading import Read, Reading, SourceRewritten
-from services.extractor.reading.work import Work, forget, share, shared_plan, shared_plans
+from services.extractor.reading.work import Work, share, shared_plan, shared_plans
 from services.extractor.source.database import conninfo
 from services.extractor.source.session import Sessions
 from services.extractor.tasks import Task
@@ -124,7 +128,7 @@ class Extractor:
             else:
                 landed = self._land(table, batch, lease, lambda: self._stream(table, batch, plan, lease))
         noted = watermark.isoformat() if watermark else None
-        high = batch.window.high.isoformat()
+        high = batch.window.high.isoformat() if batch.window else None
         if landed is None:
             return Outcome(table.name, "no_changes", watermark=noted, window_high=high)
         return Outcome(
@@ -154,6 +158,7 @@ class Extractor:
     def _begin(self, batch: Batch, lease: Lease) -> None:
         self.state.begin_extraction(batch.table, batch.extracted_at, lease.token)
         self.state.create_batch(batch)
+        fault_point("extractor.batch_noted")
 
     def _land(
         self, table: Table, batch: Batch, lease: Lease, read: Callable[[], tuple[Plan, Read] | None]
@@ -169,15 +174,18 @@ class Extractor:
                 reject_superseded(self.objects, self.settings, batch, found.parts)
                 counts = found.unrepresentable
                 columns = [c.model_copy(update={"unrepresentable": counts.get(c.name, 0)}) for c in plan.columns]
-                manifest = write_manifest(self.objects, self.settings, table, batch, columns, found.parts)
+                fault_point("extractor.read")
+                manifest = put_manifest(self.objects, self.settings, table, batch, columns, found.parts)
             except BaseException as error:
                 if self._goes_on(batch, error):
                     log.warning("extraction.left_for_the_next_try", reason=str(error))
                 else:
                     self._abandon(batch, "extraction_failed", f"{type(error).__name__}: {error}")
                 raise
+            fault_point("extractor.manifest_landed")
             self._note_landed(table, manifest)
-            forget(self.state.store, batch.id)
+            fault_point("extractor.landed")
+            self.state.forget_plan(batch.id)
         return manifest
 
     def _goes_on(self, batch: Batch, error: BaseException) -> bool:
@@ -199,11 +207,8 @@ class Extractor:
             "added_columns": manifest.added_columns(table),
             "unrepresentable": manifest.unrepresentable,
         }
-        # The loader may have been faster than this note.
-        self.state.change_batch(
-            manifest.batch_id,
-            lambda b: b.moved(BatchState.LANDED, datetime.now(UTC), **facts) if b.state is BatchState.EXTRACTING else b,
-        )
+        # Without effect if the loader was faster than this note.
+        self.state.step(manifest.batch_id, Step.LAND, **facts)
 
     def _reading(self, plan: Plan, landing: Landing, hold: Callable[[], None]) -> Reading:
         settings = self.settings
@@ -256,7 +261,7 @@ class Extractor:
             if not read.parts and _needs_a_batch(table, batch):
                 read.parts.append(self._empty(landing, plan))
         if not read.parts:
-            forget(self.state.store, batch.id)
+            self.state.forget_plan(batch.id)
             self.state.forget_batch(batch.id)
             return None
         return plan, read
@@ -319,7 +324,7 @@ class Extractor:
         if now is not None and now.state is BatchState.FAILED:
             error = now.error or BatchError(code="extraction_failed", message="the batch failed")
             self._reject_objects(now, DataError(error.code, error.message, table=now.table, batch_id=now.id))
-            forget(self.state.store, now.id)
+            self.state.forget_plan(now.id)
 
     def _clear_leftovers(self, table: Table) -> tuple[Batch, Plan] | None:
         """Finish or give up what a crashed extraction of this table left: this process holds the lease now.
@@ -334,11 +339,8 @@ class Extractor:
             name = manifest_object(self.settings.landing_prefix, table.name, batch.id)
             if self.objects.stat(self.settings.landing_bucket, name) is not None:
                 log.info("batch.found_landed", batch_id=batch.id)
-                self.state.change_batch(
-                    batch.id,
-                    lambda b: b.moved(BatchState.LANDED, datetime.now(UTC)) if b.state is BatchState.EXTRACTING else b,
-                )
-                forget(self.state.store, batch.id)
+                self.state.step(batch.id, Step.LAND)
+                self.state.forget_plan(batch.id)
                 continue
             plan = shared_plan(self.state.store, batch.id)
             if plan is not None and plan.execution == self.task.execution:
@@ -349,25 +351,16 @@ class Extractor:
 
     def _abandon(self, batch: Batch, code: str, reason: str) -> None:
         """Fail a batch in the state first, so that nobody loads it, then clear its objects away."""
-
-        def fail(current: Batch) -> Batch:
-            if current.state is not BatchState.EXTRACTING:
-                return current
-            error = BatchError(code=code, message=reason)
-            return current.moved(BatchState.FAILED, datetime.now(UTC), error=error)
-
         if self.state.batch(batch.id) is None:
             return  # it failed before anything of it was written
-        failed = self.state.change_batch(batch.id, fail)
+        failed = self.state.step(batch.id, Step.ABANDON, error=BatchError(code=code, message=reason))
         if failed.state is not BatchState.FAILED:
             return
-        forget(self.state.store, batch.id)
+        self.state.forget_plan(batch.id)
         self._reject_objects(batch, DataError(code, reason, table=batch.table, batch_id=batch.id))
 
     def _reject_objects(self, batch: Batch, error: DataError) -> None:
-        prefix = batch_objects_prefix(self.settings.landing_prefix, batch.table, batch.id)
-        names = [stored.name for stored in self.objects.list(self.settings.landing_bucket, prefix)]
-        reject(self.objects, self.settings, names, error)
+        reject(self.objects, self.settings, batch_objects(self.objects, self.settings, batch.table, batch.id), error)
 
 
 def _needs_a_batch(table: Table, batch: Batch) -> bool:

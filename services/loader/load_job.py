@@ -9,9 +9,9 @@ from google.api_core.exceptions import Conflict, GoogleAPICallError, NotFound
 from google.cloud import bigquery
 from google.cloud.bigquery.job import LoadJob
 
-from services.core.batch import Manifest
 from services.core.errors import DataError, TransientError
 from services.core.faults import fault_point
+from services.core.manifest import Manifest
 from services.core.naming import load_job_id
 from services.core.tables import EXTRACTED_AT, Column, Table
 
@@ -106,6 +106,7 @@ def load(
         if isinstance(failure, TransientError) and known:
             continue  # an earlier handler saw it fail; this handler's own try is the next attempt
         raise failure
+    fault_point("loader.load_done")
     if job.output_rows != manifest.rows:
         raise DataError("wrong_row_count", f"BigQuery loaded {job.output_rows} rows, the manifest says {manifest.rows}")
     _expire(client, destination, expiry_days)

@@ -1,27 +1,29 @@
-"""What the loader does with a landed batch: check, load, refresh the stable table, note, archive, announce.
+"""What the loader does with an object in landing/: check, load, refresh the stable table, note, archive, announce.
 
 Every step may run again: a redelivered event goes through all of them and changes nothing that is done.
 """
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 import structlog
 from google.cloud import bigquery
-from pydantic import ValidationError
 
-from services.core.batch import Batch, BatchError, BatchState, Manifest
+from services.core.batch import Batch, BatchError, BatchState, Step
 from services.core.errors import DataError
 from services.core.events import ObjectFinalized
-from services.core.naming import LandedObject, batch_objects_prefix, manifest_object, mirrored, parse_landed
+from services.core.faults import fault_point
+from services.core.landing import batch_objects
+from services.core.manifest import Manifest
+from services.core.naming import LandedObject, file_table, manifest_object, mirrored, parse_landed
 from services.core.rejection import reject
 from services.core.settings import LoaderSettings
 from services.core.state.state import PipelineState
-from services.core.storage import ObjectStore
-from services.core.tables import SchemaDrift, Table, Tables
+from services.core.storage import ObjectStore, StoredObject
+from services.core.tables import Table, Tables
 from services.core.warehouse import hashed_table_id
+from services.loader.checks import check_parts, check_table, read_manifest
 from services.loader.load_job import load
 from services.loader.stable import refresh_stable
 
@@ -31,10 +33,13 @@ Result = Literal["loaded", "already_loaded", "rejected", "ignored"]
 
 
 class Announcer(Protocol):
-    """Announces loaded batches."""
+    """Says to others what the loader did."""
 
     def publish(self, batch: Batch) -> str:
-        """Announce a batch; returns the message id."""
+        """Announce a loaded batch; returns the message id."""
+
+    def alert(self, error: DataError, objects: list[str]) -> str:
+        """Say what was refused; returns the message id."""
 
 
 @dataclass(frozen=True)
@@ -61,30 +66,80 @@ class Loader:
             return "ignored"
         landed = parse_landed(self.settings.landing_prefix, event.name)
         if landed is None:
-            return self._reject_stranger(event.name)
+            return self._handle_file(event.name)
         if not landed.is_manifest:
             return "ignored"  # A part: its manifest says when the batch is whole.
         with structlog.contextvars.bound_contextvars(table=landed.table, batch_id=landed.batch_id):
             try:
-                return self._handle_manifest(landed, event.name)
+                return self._handle_manifest(landed)
             except DataError as error:
-                return self._reject_batch(landed, error)
+                return self.reject_batch(landed.table, landed.batch_id, error)
 
-    def _handle_manifest(self, landed: LandedObject, name: str) -> Result:
+    def _handle_file(self, name: str) -> Result:
+        """A file that the extractor did not write."""
+        stored = self.objects.stat(self.settings.landing_bucket, name)
+        if stored is None:
+            return "ignored"  # The event came again after the file was archived or rejected.
+        try:
+            table = self._table_of(name)
+        except DataError as error:
+            self.reject_objects([name], error)
+            return "rejected"
+        # Imported here: pyarrow is for the rare file, and takes a tenth of a second of every cold start.
+        from services.loader.files import file_batch
+
+        batch = file_batch(stored, table)
+        with structlog.contextvars.bound_contextvars(table=table.name, batch_id=batch.id):
+            try:
+                result = self._load_file(stored, table, batch)
+            except DataError as error:
+                return self.reject_batch(table.name, batch.id, error, [name])
+            target = mirrored(name, self.settings.landing_prefix, self.settings.archive_prefix)
+            self.objects.move(self.settings.landing_bucket, name, self.settings.archive_bucket, target)
+            return result
+
+    def _table_of(self, name: str) -> Table:
+        names = self.tables.names()
+        if not name.endswith(".parquet"):
+            raise DataError(
+                "unknown_object",
+                "neither a batch of the extractor (<table>_<batch id>.part-NNNNN.parquet and .manifest.json) "
+                "nor a Parquet file with a table's name (<table>.parquet, <table>-<anything>.parquet)",
+                object_name=name,
+            )
+        table = self.tables.get(file_table(name, names) or "")
+        if table is None:
+            raise DataError(
+                "unknown_table",
+                f"the file's name begins with no table of {self.settings.tables_file}: {', '.join(names)}",
+                object_name=name,
+            )
+        return table
+
+    def _load_file(self, stored: StoredObject, table: Table, batch: Batch) -> Result:
+        from services.loader.files import land_file
+
+        known = self.state.batch(batch.id)
+        if known is None or known.state in (BatchState.EXTRACTING, BatchState.LANDED):
+            manifest = land_file(self.objects, self.settings, table, stored)
+            log.info("file.landed", object=stored.name, rows=manifest.rows)
+        return self._handle_manifest(LandedObject(table.name, batch.id, None))
+
+    def _handle_manifest(self, landed: LandedObject) -> Result:
         batch = self.state.batch(landed.batch_id)
         if batch is not None and batch.state in (BatchState.LOADED, BatchState.MERGED):
-            self._finish(batch)
+            self.finish(batch)
             return "already_loaded"
         if batch is not None and batch.state is BatchState.FAILED:
-            error = batch.error or BatchError(code="failed", message="the batch failed before")
-            raise DataError(error.code, error.message, column=error.column)
+            raise _failed_before(batch)
+        name = manifest_object(self.settings.landing_prefix, landed.table, landed.batch_id)
         content = self.objects.read(self.settings.landing_bucket, name)
         if content is None:
             return self._without_manifest(landed)
-        manifest = self._manifest(content, landed)
-        table = self._table(manifest)
-        self._check_parts(manifest)
-        self._finish(self._load(table, manifest))
+        manifest = read_manifest(content, landed, self.settings.landing_prefix)
+        table = check_table(manifest, self.tables, str(self.settings.tables_file))
+        check_parts(manifest, self.objects, self.settings.landing_bucket)
+        self.finish(self._load(table, manifest))
         return "loaded"
 
     def _without_manifest(self, landed: LandedObject) -> Result:
@@ -93,139 +148,92 @@ class Loader:
         batch = self.state.batch(landed.batch_id)
         return "already_loaded" if batch and batch.loaded_at else "ignored"
 
-    def _manifest(self, content: bytes, landed: LandedObject) -> Manifest:
-        try:
-            manifest = Manifest.model_validate_json(content)
-        except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()[:5])
-            raise DataError("manifest_invalid", f"the manifest cannot be read: {problems}") from error
-        if (manifest.table, manifest.batch_id) != (landed.table, landed.batch_id):
-            raise DataError(
-                "manifest_invalid",
-                f"the manifest is of batch {manifest.batch_id} of {manifest.table}, its name says otherwise",
-            )
-        prefix = batch_objects_prefix(self.settings.landing_prefix, landed.table, landed.batch_id)
-        if foreign := [part.object_name for part in manifest.parts if not part.object_name.startswith(prefix)]:
-            raise DataError("manifest_invalid", f"the manifest names objects of others: {', '.join(foreign)}")
-        if manifest.rows != sum(part.rows for part in manifest.parts) or not manifest.parts:
-            raise DataError("manifest_invalid", "the manifest's row counts do not add up, or it has no parts")
-        return manifest
-
-    def _table(self, manifest: Manifest) -> Table:
-        table = self.tables.get(manifest.table)
-        if table is None:
-            raise DataError("unknown_table", f"table {manifest.table} is not declared in {self.settings.tables_file}")
-        written = {column.name: column.type for column in manifest.columns}
-        declared = {column.name: column.type for column in table.landed_columns}
-        # Columns beyond the declared ones are welcome where the table evolves.
-        compared = declared.keys() if table.schema_drift is SchemaDrift.EVOLVE else written.keys() | declared.keys()
-        if differing := sorted(name for name in compared if written.get(name) != declared.get(name)):
-            raise DataError(
-                "schema_changed",
-                f"columns differ between the batch and tables.yaml: {', '.join(differing)}; extract the table again",
-                column=differing[0],
-            )
-        return table
-
-    def _check_parts(self, manifest: Manifest) -> None:
-        """Every part is there as the extractor wrote it."""
-        for part in manifest.parts:
-            found = self.objects.stat(self.settings.landing_bucket, part.object_name)
-            if found is None:
-                raise DataError(
-                    "part_missing", f"{part.object_name} is not in the bucket", object_name=part.object_name
-                )
-            if (found.size, found.crc32c) != (part.size, part.crc32c):
-                raise DataError(
-                    "part_changed",
-                    f"{part.object_name} is not what the extractor wrote: {found.size} bytes, crc32c {found.crc32c}; "
-                    f"the manifest says {part.size} bytes, {part.crc32c}",
-                    object_name=part.object_name,
-                )
-
     def _load(self, table: Table, manifest: Manifest) -> Batch:
-        told = Batch.from_manifest(manifest, table)
-        self.state.create_batch(told)
-        batch = self.state.batch(manifest.batch_id) or told
-        hashed = hashed_table_id(self.settings.gcp_project, self.settings.dataset_temp, batch)
+        self.state.create_batch(Batch.from_manifest(manifest, table))
+        batch = self.state.change_batch(
+            manifest.batch_id, lambda b: b.model_copy(update={"load_attempts": b.load_attempts + 1})
+        )
+        try:
+            return self._loaded(table, manifest, batch)
+        except DataError:
+            raise
+        except Exception as error:
+            trouble = f"{type(error).__name__}: {error}"
+            self.state.change_batch(batch.id, lambda b: b.model_copy(update={"trouble": trouble}))
+            raise
+
+    def _loaded(self, table: Table, manifest: Manifest, batch: Batch) -> Batch:
+        settings = self.settings
+        hashed = hashed_table_id(settings.gcp_project, settings.dataset_temp, batch)
         started = time.monotonic()
         job = load(
             self.client,
             table,
             manifest,
             hashed,
-            self.settings.landing_bucket,
-            self.settings.temp_table_days,
-            self.settings.load_timeout,
+            settings.landing_bucket,
+            settings.temp_table_days,
+            settings.load_timeout,
         )
         log.info("batch.in_temp", rows=job.output_rows, job_id=job.job_id, hashed_table=hashed)
-        stable = f"{self.settings.gcp_project}.{self.settings.dataset_temp}.{table.name}"
-        refresh_stable(self.client, self.state, batch, hashed, stable)
-        seconds = round(time.monotonic() - started, 3)
+        refresh_stable(
+            self.client, self.state, batch, hashed, f"{settings.gcp_project}.{settings.dataset_temp}.{table.name}"
+        )
+        fault_point("loader.loaded_unnoted")
+        loaded = self.state.step(
+            batch.id,
+            Step.LOAD,
+            rows=manifest.rows,
+            parts=len(manifest.parts),
+            size=sum(part.size for part in manifest.parts),
+            load_seconds=round(time.monotonic() - started, 3),
+            added_columns=manifest.added_columns(table),
+            unrepresentable=manifest.unrepresentable,
+        )
+        fault_point("loader.loaded")
+        if loaded.state is BatchState.FAILED:
+            raise _failed_before(loaded)
+        return loaded
 
-        def loaded(current: Batch) -> Batch:
-            if current.state in (BatchState.LOADED, BatchState.MERGED):
-                return current  # a duplicate of the event was faster
-            if current.state is BatchState.FAILED:
-                error = current.error or BatchError(code="failed", message="the batch failed meanwhile")
-                raise DataError(error.code, error.message)
-            return current.moved(
-                BatchState.LOADED,
-                datetime.now(UTC),
-                rows=manifest.rows,
-                parts=len(manifest.parts),
-                size=sum(part.size for part in manifest.parts),
-                load_seconds=seconds,
-                added_columns=told.added_columns,
-                unrepresentable=told.unrepresentable,
-            )
-
-        return self.state.change_batch(batch.id, loaded)
-
-    def _objects(self, table: str, batch_id: str) -> list[str]:
-        """Landed objects of a batch, the manifest last: while it is there, the event can be replayed."""
-        prefix = batch_objects_prefix(self.settings.landing_prefix, table, batch_id)
-        manifest = manifest_object(self.settings.landing_prefix, table, batch_id)
-        names = [stored.name for stored in self.objects.list(self.settings.landing_bucket, prefix)]
-        return sorted(names, key=lambda name: (name == manifest, name))
-
-    def _finish(self, batch: Batch) -> None:
-        """Archive what is still in landing/ and announce the batch, unless it is merged already."""
+    def finish(self, batch: Batch) -> None:
+        """Archive what is still in landing/ of a loaded batch, and announce it, unless it is merged already."""
         settings = self.settings
-        for name in self._objects(batch.table, batch.id):
+        for name in batch_objects(self.objects, settings, batch.table, batch.id):
             target = mirrored(name, settings.landing_prefix, settings.archive_prefix)
             self.objects.move(settings.landing_bucket, name, settings.archive_bucket, target)
+            fault_point("loader.object_archived")
+        fault_point("loader.archived")
         if batch.state is BatchState.LOADED:
             message_id = self.announcer.publish(batch)
             log.info("batch.loaded", rows=batch.rows, message_id=message_id, seconds=batch.load_seconds)
 
-    def _reject_batch(self, landed: LandedObject, error: DataError) -> Result:
-        """Fail the batch in the state, then move all its objects to failed/."""
-        reason = BatchError(code=error.code, message=str(error), column=error.column)
-
-        def fail(current: Batch) -> Batch:
-            if current.state in (BatchState.EXTRACTING, BatchState.LANDED):
-                return current.moved(BatchState.FAILED, datetime.now(UTC), error=reason)
-            return current
-
-        if self.state.batch(landed.batch_id) is not None:
-            batch = self.state.change_batch(landed.batch_id, fail)
+    def reject_batch(self, table: str, batch_id: str, error: DataError, others: list[str] | None = None) -> Result:
+        """Fail a batch in the state, then move all its objects, and others that came with it, to failed/."""
+        attempts = 1
+        if self.state.batch(batch_id) is not None:
+            reason = BatchError(code=error.code, message=str(error), column=error.column)
+            batch = self.state.step(batch_id, Step.REJECT, error=reason)
             if batch.state is not BatchState.FAILED:
                 # A duplicate of the event loaded and archived the batch while this handler looked at its objects.
-                self._finish(batch)
+                self.finish(batch)
                 return "already_loaded"
-        error.table, error.batch_id = landed.table, landed.batch_id
-        reject(self.objects, self.settings, self._objects(landed.table, landed.batch_id), error)
-        log.error("batch.rejected", code=error.code, reason=str(error), column=error.column)
+            attempts = max(1, batch.load_attempts)
+        fault_point("loader.failed_noted")
+        error.table, error.batch_id = table, batch_id
+        names = [*batch_objects(self.objects, self.settings, table, batch_id), *(others or [])]
+        self.reject_objects(names, error, attempts)
         return "rejected"
 
-    def _reject_stranger(self, name: str) -> Result:
-        if self.objects.stat(self.settings.landing_bucket, name) is None:
-            return "ignored"  # The event came again after the object was rejected.
-        error = DataError(
-            "unknown_object",
-            "not a name that the extractor gives; batches are <table>_<batch id>.part-NNNNN.parquet and .manifest.json",
-            object_name=name,
-        )
-        reject(self.objects, self.settings, [name], error)
-        return "rejected"
+    def reject_objects(self, names: list[str], error: DataError, attempts: int = 1) -> None:
+        """Say what is refused, then move it to failed/: if this process dies in between, it is said again."""
+        if names:
+            self.announcer.alert(error, names)
+        log.error("objects.rejected", code=error.code, reason=str(error), column=error.column, objects=names)
+        for name in names:
+            reject(self.objects, self.settings, [name], error, attempts)
+            fault_point("loader.object_rejected")
+
+
+def _failed_before(batch: Batch) -> DataError:
+    error = batch.error or BatchError(code="failed", message="the batch failed before")
+    return DataError(error.code, error.message, column=error.column)

@@ -10,13 +10,11 @@ import functions_framework
 import structlog
 from cloudevents.http import CloudEvent
 
-from services.core.events import BatchLoadedPublisher, parse_message, parse_object_finalized
-from services.core.gcs import GcsObjectStore
+from services.core.events import parse_message, parse_object_finalized
 from services.core.service import start
 from services.core.settings import LoaderSettings
-from services.core.state.state import open_state
-from services.core.warehouse import bigquery_client
 from services.loader.loading import Loader
+from services.loader.wiring import open_loader
 
 log = structlog.get_logger()
 
@@ -26,14 +24,7 @@ _SETTINGS, _TABLES = start(LoaderSettings, "loader")
 
 @lru_cache(maxsize=1)
 def _loader() -> Loader:
-    return Loader(
-        settings=_SETTINGS,
-        tables=_TABLES,
-        state=open_state(_SETTINGS),
-        objects=GcsObjectStore(_SETTINGS.gcp_project),
-        client=bigquery_client(_SETTINGS.gcp_project, _SETTINGS.bigquery_location),
-        announcer=BatchLoadedPublisher(_SETTINGS.gcp_project, _SETTINGS.batch_loaded_topic),
-    )
+    return open_loader(_SETTINGS, _TABLES)
 
 
 @functions_framework.cloud_event

@@ -51,6 +51,16 @@ def extract(
 
 
 @app.command()
+def sweep() -> None:
+    """Finish or clear away what is left behind: the loader's sweep, then one reconcile of the transformer."""
+    codes = [
+        subprocess.run([sys.executable, "-m", *command], check=False).returncode
+        for command in (["services.loader", "--sweep"], ["services.transformer"])
+    ]
+    raise typer.Exit(max(codes))
+
+
+@app.command()
 def declare(
     source: Annotated[str, typer.Argument(help="schema.relation in PostgreSQL, unquoted.")],
 ) -> None:

@@ -12,6 +12,7 @@ from services.core.settings import OpsSettings
 from services.core.state.state import PipelineState
 from services.core.storage import ObjectStore
 from services.core.tables import Tables
+from services.ops.dead_letters import DeadLetters, dead_letters
 
 
 class BatchStatus(BaseModel):
@@ -21,13 +22,18 @@ class BatchStatus(BaseModel):
     state: BatchState
     rows: int
     window_low: datetime | None
-    window_high: datetime
+    window_high: datetime | None
+    """None, as the low, for a file that was dropped into landing/ by hand."""
     started_at: datetime
     merged_at: datetime | None
     unrepresentable: dict[str, int]
     """Per column, the values that its type could not hold."""
     drift: list[str]
     """How the source differed from the declared columns."""
+    load_attempts: int
+    """How often the loader began to load it."""
+    trouble: str | None
+    """Why the last attempt at loading it ended; it comes again."""
     error: str | None
 
 
@@ -52,6 +58,7 @@ class Status(BaseModel):
     tables: list[TableStatus]
     unknown_landed_objects: int
     unknown_failed_objects: int
+    dead_letters: list[DeadLetters]
 
 
 def _batch_status(batch: Batch) -> BatchStatus:
@@ -59,12 +66,14 @@ def _batch_status(batch: Batch) -> BatchStatus:
         id=batch.id,
         state=batch.state,
         rows=batch.rows,
-        window_low=batch.window.low,
-        window_high=batch.window.high,
+        window_low=batch.window.low if batch.window else None,
+        window_high=batch.window.high if batch.window else None,
         started_at=batch.started_at,
         merged_at=batch.merged_at,
         unrepresentable=batch.unrepresentable,
         drift=batch.drift,
+        load_attempts=batch.load_attempts,
+        trouble=batch.trouble,
         error=f"{batch.error.code}: {batch.error.message}" if batch.error else None,
     )
 
@@ -80,7 +89,7 @@ def _count_by_table(objects: ObjectStore, bucket: str, prefix: str) -> dict[str 
 
 
 def collect_status(settings: OpsSettings, tables: Tables, state: PipelineState, objects: ObjectStore) -> Status:
-    """Look at the state and the bucket."""
+    """Look at the state, the bucket and the dead letters."""
     now = datetime.now(UTC)
     landed = _count_by_table(objects, settings.landing_bucket, settings.landing_prefix)
     failed = _count_by_table(objects, settings.landing_bucket, settings.failed_prefix)
@@ -105,6 +114,10 @@ def collect_status(settings: OpsSettings, tables: Tables, state: PipelineState, 
         tables=statuses,
         unknown_landed_objects=sum(landed.values()),
         unknown_failed_objects=sum(failed.values()),
+        dead_letters=dead_letters(
+            settings.gcp_project,
+            [name.strip() for name in settings.dead_letter_subscriptions.split(",") if name.strip()],
+        ),
     )
 
 
@@ -140,10 +153,19 @@ def print_status(status: Status, console: Console) -> None:
     for row in status.tables:
         if row.last_batch and row.last_batch.error:
             console.print(f"[bold red]{row.table}[/] {row.last_batch.error}")
+        if row.last_batch and row.last_batch.trouble:
+            attempts = row.last_batch.load_attempts
+            console.print(f"[yellow]{row.table}[/] loading, attempt {attempts}: {row.last_batch.trouble}")
         for column, count in (row.last_batch.unrepresentable if row.last_batch else {}).items():
             console.print(f"[yellow]{row.table}[/] {count:,} value(s) of {column} could not be held by its type")
         for difference in row.last_batch.drift if row.last_batch else []:
             console.print(f"[yellow]{row.table}[/] schema drift: {difference}")
+    for letters in status.dead_letters:
+        if letters.error:
+            console.print(f"[yellow]{letters.subscription}[/] could not be looked at: {letters.error}")
+        elif letters.messages:
+            about = ", ".join(letters.objects)
+            console.print(f"[bold red]{letters.subscription}[/] {letters.messages} dead letter(s): {about}")
     if status.unknown_landed_objects or status.unknown_failed_objects:
         console.print(
             f"objects of no declared table: {status.unknown_landed_objects} in landing, "

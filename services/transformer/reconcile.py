@@ -9,9 +9,10 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from google.cloud import bigquery
 
-from services.core.batch import Batch, BatchState
+from services.core.batch import Batch, BatchError, BatchState, Step
 from services.core.errors import LeaseBusy, TransientError
-from services.core.naming import new_batch_id
+from services.core.faults import fault_point
+from services.core.naming import hashed_table, new_batch_id
 from services.core.settings import TransformerSettings
 from services.core.state.lease import Lease, holding, look
 from services.core.state.state import PipelineState, Run
@@ -141,8 +142,8 @@ class Transformer:
             rounds = 0
             while batches and rounds < MOST_ROUNDS:
                 due = batches
-                merged = self._timed(report, "bronze", lambda: self._bronze(lease, due, report))  # noqa: B023
-                given_up.update(batch.id for batch in due if batch.id not in merged)
+                done = self._timed(report, "bronze", lambda: self._bronze(lease, due, report))  # noqa: B023
+                given_up.update(batch.id for batch in due if batch.id not in done)
                 self._timed(report, "finish", lambda: self._finish(lease, report))
                 batches, rounds = self._loaded(given_up), rounds + 1
             if not rounds:
@@ -150,6 +151,7 @@ class Transformer:
             if self.state.downstream_due():
                 self._timed(report, "downstream", lambda: self._downstream(lease, report))
             log.info("reconcile.finished", outcome=report.outcome(), seconds=report.seconds, problems=report.problems)
+            fault_point("transformer.run_unnoted")
             self.state.add_run(
                 Run(
                     id=report.run_id,
@@ -176,18 +178,40 @@ class Transformer:
         finally:
             report.seconds[stage] = round(report.seconds.get(stage, 0.0) + time.monotonic() - started, 3)
 
+    def _fail_expired(self, batches: list[Batch]) -> set[str]:
+        """Fail the batches whose hashed table is gone: merged never, they would fail their table's model for ever."""
+        dataset = f"{self.settings.gcp_project}.{self.settings.dataset_temp}"
+        there = {item.table_id for item in self.client.list_tables(dataset)}
+        expired = set()
+        for batch in batches:
+            if hashed_table(batch.table, batch.id) not in there:
+                message = "its hashed table expired, or was dropped, before it was merged; " + (
+                    "its window is read again" if batch.window else f"copy it from the archive: {batch.source}"
+                )
+                error = BatchError(code="hashed_table_gone", message=message)
+                failed = self.state.step(batch.id, Step.EXPIRE, error=error)
+                log.error("batch.expired", table=batch.table, batch_id=batch.id, state=failed.state, reason=message)
+                expired.add(batch.id)
+        return expired
+
     def _bronze(self, lease: Lease, batches: list[Batch], report: RunReport) -> set[str]:
-        """Merge batches in one dbt run; returns the ids of those that are in bronze now, noted as merged."""
+        """Merge batches in one dbt run; returns the ids of those of which nothing is left to do: merged, or failed."""
         lease.renew()
+        expired = self._fail_expired(batches)
+        batches = [batch for batch in batches if batch.id not in expired]
+        if not batches:
+            return expired
         self.state.set_downstream_due(True)
+        fault_point("transformer.downstream_noted")
         tables = {name: table for name in {b.table for b in batches} if (table := self.tables.get(name))}
         models = sorted({table.bronze_model for table in tables.values()} | self._absent_models())
         variables = {"batches": batches_variable(self.settings, tables, batches, self.state.merged_snapshots(tables))}
         results = self.dbt.run(["run", "--select", *models], variables)
+        fault_point("transformer.bronze_built")
         self.artifacts.keep(report.run_id, "bronze")
         report.nodes += results
         by_model = {result.name: result for result in results}
-        merged: set[str] = set()
+        merged = expired
         for name, table in sorted(tables.items()):
             mine = [batch for batch in batches if batch.table == name]
             result = by_model.get(table.bronze_model)
@@ -198,8 +222,9 @@ class Transformer:
                 continue
             lease.renew()
             for batch in mine:
-                self.state.change_batch(batch.id, _merged)
+                self.state.step(batch.id, Step.MERGE)
             merged.update(batch.id for batch in mine)
+            fault_point("transformer.merged")
             entry = {
                 "batches": [batch.id for batch in mine],
                 "rows": sum(batch.rows for batch in mine),
@@ -221,18 +246,22 @@ class Transformer:
         merged = self.state.batches_in(BatchState.MERGED)
         for batch in merged:
             table_id = hashed_table_id(self.settings.gcp_project, self.settings.dataset_temp, batch)
+            lease.renew()
             self.client.delete_table(table_id, not_found_ok=True)
+            fault_point("transformer.hashed_dropped")
         for table in sorted({batch.table for batch in merged}):
             before = self.state.progress(table).watermark
             after = self.state.advance(table, lease.token).watermark
             first = report.watermarks.get(table, {}).get("before", before.isoformat() if before else None)
             report.watermarks[table] = {"before": first, "after": after.isoformat() if after else None}
             log.info("watermark.advanced", table=table, **report.watermarks[table])
+            fault_point("transformer.advanced")
 
     def _downstream(self, lease: Lease, report: RunReport) -> None:
         """Build and test silver and gold. A failure here does not hold back the watermark."""
         lease.renew()
         results = self.dbt.run(DOWNSTREAM)
+        fault_point("transformer.downstream_built")
         self.artifacts.keep(report.run_id, "downstream")
         report.nodes += results
         broken = [result for result in results if result.broken]
@@ -246,7 +275,3 @@ class Transformer:
             log.error("downstream.failed", nodes=[result.name for result in broken])
         else:
             self.state.set_downstream_due(False)
-
-
-def _merged(batch: Batch) -> Batch:
-    return batch if batch.state is BatchState.MERGED else batch.moved(BatchState.MERGED, datetime.now(UTC))

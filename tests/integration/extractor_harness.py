@@ -37,7 +37,8 @@ from local.stack.ports import HOST, choose_ports
 from local.stack.postgres_programs import Binaries, find_binaries, run_as, server_user
 from local.stack.process import ProcessId, find, kill, spawn, stop
 from local.stack.readiness import wait_until_ready
-from services.core.batch import Batch, BatchState, Manifest
+from services.core.batch import Batch, Step
+from services.core.manifest import Manifest
 from services.core.naming import mirrored
 from services.core.settings import CoreSettings
 from services.core.state.lease import look
@@ -519,7 +520,7 @@ class Bench:
         for batch in self.landed():
             id, table = batch.manifest.batch_id, batch.manifest.table
             now = datetime.now(UTC)
-            self.state.change_batch(id, lambda b: b.moved(BatchState.LOADED, now).moved(BatchState.MERGED, now))  # noqa: B023
+            self.state.change_batch(id, lambda b: b.after(Step.LOAD, now).after(Step.MERGE, now))  # noqa: B023
             self.state.advance(table, self.state.progress(table).merge_token)
         shutil.rmtree(self.bucket / LANDING, ignore_errors=True)
 

@@ -149,6 +149,7 @@ def test_the_first_window_has_null_and_future_cursors_and_the_next_ones_what_cha
     first = bench.only_batch()
     assert newest([first], "id") == bench.source("events")
     assert doubled(first, "id") == {}
+    assert first.manifest.window is not None
     high = first.manifest.window.high
     assert first.manifest.window.low is None
     assert started - timedelta(seconds=5) < high < datetime.now(UTC), "a future cursor does not move the window"
@@ -157,6 +158,7 @@ def test_the_first_window_has_null_and_future_cursors_and_the_next_ones_what_cha
         database.run(f"UPDATE src.events SET v = {number}, changed_at = clock_timestamp() WHERE id IN (100, 2000)")
         bench.extract()
         batch = bench.only_batch()
+        assert batch.manifest.window is not None
         assert batch.manifest.window.low == high
         assert {row["id"]: row["v"] for row in batch.rows()} == {
             1: 0,

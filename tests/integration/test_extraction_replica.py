@@ -88,6 +88,7 @@ def test_a_window_ends_before_what_the_replica_has_replayed(bench: Bench, replic
     assert "replica" in warning["reason"]
     assert datetime.fromisoformat(warning["replayed"]) == at
     first = bench.only_batch()
+    assert first.manifest.window is not None
     assert first.manifest.window.high == at - timedelta(seconds=30)
     assert {row["v"] for row in first.rows()} == {0}
     assert len(first.parts) > 5, "by chunks, under a snapshot that the replica exported"
@@ -96,6 +97,7 @@ def test_a_window_ends_before_what_the_replica_has_replayed(bench: Bench, replic
     replayed(database, copy)
     bench.extract(EXTRACT_SAFETY_LAG="30")
     second = bench.only_batch()
+    assert second.manifest.window is not None
     assert second.manifest.window.low == first.manifest.window.high
     assert newest([first, second], "id") == bench.source("events")
     bench.at_rest()

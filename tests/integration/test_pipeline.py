@@ -108,6 +108,7 @@ def test_the_first_run_brings_everything(client: Client) -> None:
         [batch] = client.state.batches_of_table(name)
         progress = client.state.progress(name)
         assert (batch.state, batch.open, batch.rows) == (BatchState.MERGED, False, counts[name])
+        assert batch.window is not None
         assert progress.watermark == batch.window.high <= datetime.now(UTC)
         assert progress.stable_batch == progress.merged_batch == batch.id
         assert client.count(client.settings.dataset_temp, name) == batch.rows, "the stable table, for people"
@@ -250,6 +251,7 @@ def test_a_damaged_part_fails_its_batch_and_is_read_again(client: Client) -> Non
     assert reason is not None
     told = json.loads(reason)
     assert (told["code"], told["table"], told["batch_id"]) == ("part_changed", "installments", failed.id)
+    assert failed.window is not None
     assert failed.window.low == client.state.progress("installments").watermark, "the watermark did not pass it"
     cycle(client, "installments")
     at_rest(client)

@@ -12,11 +12,11 @@ from google.api_core.retry import Retry
 from google.cloud import bigquery
 from psycopg import sql
 
-from services.core.batch import ManifestColumn
+from services.core.manifest import ManifestColumn
+from services.core.parquet import parquet_parts
 from services.core.tables import Column, ColumnType, Mode, SchemaDrift, Table
 from services.extractor.contract.drift import settle
 from services.extractor.contract.mapping import reads
-from services.extractor.landing.parts import parquet_parts
 from services.extractor.planning.plan import Plan
 from services.extractor.planning.window import select_list
 from services.extractor.reading.reader import Engine, Reader

@@ -71,6 +71,35 @@ class Lease:
                 log.warning("lease.lost_before_release", lease=self.name, holder=self.holder, token=self.token)
 
 
+def leases(store: DocumentStore) -> dict[str, LeaseView]:
+    """All leases that were ever held, by name."""
+    return {document.id: _view(document) for document in store.query(_COLLECTION, {})}
+
+
+def clear_expired(store: DocumentStore, name: str, *, forget: bool) -> bool:
+    """Take a dead holder's name off its lease; False when it is free, held, or was taken meanwhile.
+
+    Args:
+        store: where the lease is kept.
+        name: the lease.
+        forget: remove it altogether; for leases whose token nobody has noted anywhere.
+    """
+    document = store.get(_COLLECTION, name)
+    if document is None:
+        return False
+    view = _view(document)
+    if view.held(datetime.now(UTC)) or (view.holder is None and not forget):
+        return False
+    try:
+        if forget:
+            store.delete(document)
+        else:
+            store.update(document, {**document.data, "holder": None})
+    except DocumentChanged:
+        return False
+    return True
+
+
 def look(store: DocumentStore, name: str) -> LeaseView | None:
     """See a lease without touching it; None when nobody ever held it."""
     document = store.get(_COLLECTION, name)

@@ -1,17 +1,20 @@
 """The pipeline's state: a table's progress, its batches, the history of runs."""
 
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from services.core.batch import Batch, BatchState
+from services.core.batch import Batch, BatchState, Step
 from services.core.errors import LeaseLost, TransientError
 from services.core.settings import CoreSettings
 from services.core.state.store import Document, DocumentChanged, DocumentExists, DocumentStore
 from services.core.tables import Mode
 from services.core.window import furthest
+
+PLANS, CHUNKS = "plans", "chunks"
+"""Collections of what tasks share while they read a large table; ``services.extractor.reading.work`` fills them."""
 
 _TRIES = 20
 """How often an update is tried again when another process was faster. Contention is a handful of processes."""
@@ -38,7 +41,7 @@ class Run(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: str
-    service: Literal["extractor", "transformer"]
+    service: Literal["extractor", "transformer", "sweep"]
     started_at: AwareDatetime
     finished_at: AwareDatetime
     outcome: str
@@ -141,7 +144,7 @@ class PipelineState:
                 update={
                     "merged_snapshot": snapshot,
                     "merged_snapshot_at": snapshot_at,
-                    "watermark": furthest(progress.watermark, (batch.window for batch in merged)),
+                    "watermark": furthest(progress.watermark, (b.window for b in merged if b.window)),
                     "merged_batch": max(progress.merged_batch or "", newest) or None,
                     "merge_token": token,
                 }
@@ -149,7 +152,8 @@ class PipelineState:
 
         progress = self._change_progress(table, change)
         for batch in merged:
-            if progress.watermark is not None and batch.window.high <= progress.watermark:
+            passed = progress.watermark is not None and batch.window and batch.window.high <= progress.watermark
+            if passed or batch.window is None:
                 self.change_batch(batch.id, lambda b: b.model_copy(update={"open": False}))
         return progress
 
@@ -186,6 +190,25 @@ class PipelineState:
                 continue
             return after
         raise TransientError(f"batch {batch_id} changed {_TRIES} times while it was updated")
+
+    def step(self, batch_id: str, step: Step, **facts: Any) -> Batch:
+        """Note what happened to a batch; returns it as it is now, unchanged where the step has no effect.
+
+        Raises:
+            KeyError: the state does not know the batch.
+        """
+        return self.change_batch(batch_id, lambda batch: batch.after(step, datetime.now(UTC), **facts))
+
+    def forget_plan(self, batch_id: str) -> None:
+        """Remove a batch's plan and chunks, the plan first: nobody claims any more. Safe to repeat."""
+        plan = self.store.get(PLANS, batch_id)
+        for document in [*([plan] if plan else []), *self.store.query(CHUNKS, {"batch": batch_id})]:
+            try:
+                self.store.delete(document)
+            except DocumentChanged:
+                current = self.store.get(document.collection, document.id)
+                if current is not None:
+                    self.store.delete(current)
 
     def forget_batch(self, batch_id: str) -> None:
         """Remove a batch that turned out to have no rows, as if it had never begun."""

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from services.core.batch import ManifestColumn, Part
+from services.core.manifest import ManifestColumn, Part
 from services.extractor.source.database import Storage
 
 MOST_CHUNKS = 512

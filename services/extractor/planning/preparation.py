@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from services.core.batch import ManifestColumn
 from services.core.errors import DataError
+from services.core.manifest import ManifestColumn
 from services.core.settings import ExtractorSettings
 from services.core.state.state import PipelineState, TableProgress
 from services.core.tables import Mode, Table

@@ -49,7 +49,7 @@ def next_window(mode: Mode, watermark: datetime | None, on_their_way: Iterable[B
     """
     if mode is Mode.SNAPSHOT:
         return Window(low=None, high=high if watermark is None else max(high, watermark))
-    low = furthest(watermark, (batch.window for batch in on_their_way))
+    low = furthest(watermark, (batch.window for batch in on_their_way if batch.window))
     return Window(low=low, high=high if low is None else max(high, low))
 
 

@@ -6,140 +6,17 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from services.core.batch import ManifestColumn
+from services.core.arrow import conform
 from services.core.errors import ConfigurationError, DataError, TransientError
-from services.core.tables import EXTRACTED_AT, ColumnType
 from services.extractor.planning.plan import LEAST_ROWS, Plan
 from services.extractor.source.session import Snapshot
 from services.extractor.source.sql import text_literal
-
-ARROW_TYPES: dict[ColumnType, pa.DataType] = {
-    ColumnType.STRING: pa.string(),
-    ColumnType.INT64: pa.int64(),
-    ColumnType.NUMERIC: pa.decimal128(38, 9),
-    ColumnType.BIGNUMERIC: pa.decimal256(76, 38),
-    ColumnType.FLOAT64: pa.float64(),
-    ColumnType.BOOL: pa.bool_(),
-    ColumnType.DATE: pa.date32(),
-    ColumnType.TIMESTAMP: pa.timestamp("us", tz="UTC"),
-    ColumnType.DATETIME: pa.timestamp("us"),
-    ColumnType.TIME: pa.time64("us"),
-    ColumnType.BYTES: pa.binary(),
-}
-"""Arrow type of each BigQuery type (https://cloud.google.com/bigquery/docs/loading-data-cloud-storage-parquet)."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_FIRST = datetime(1, 1, 1, tzinfo=UTC) - _EPOCH
-_LAST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOCH
-_INSTANTS = (_FIRST // _MICROSECOND, _LAST // _MICROSECOND)
-
-# What the engine gives for a value outside these (infinity, years before 1 and after 9999, 24:00:00) is outside them
-# too, even where its own type overflows: measured with PostgreSQL's first and last values (docs/types.md).
-_RANGES: dict[ColumnType, tuple[pa.DataType, int, int]] = {
-    ColumnType.DATE: (
-        pa.int32(),
-        (date(1, 1, 1) - date(1970, 1, 1)).days,
-        (date(9999, 12, 31) - date(1970, 1, 1)).days,
-    ),
-    ColumnType.TIMESTAMP: (pa.int64(), *_INSTANTS),
-    ColumnType.DATETIME: (pa.int64(), *_INSTANTS),
-    ColumnType.TIME: (pa.int64(), 0, 86_400_000_000 - 1),
-}
-
-
-def arrow_schema(columns: list[ManifestColumn]) -> pa.Schema:
-    """Schema of Parquet parts: these columns, then the time at which the row was read."""
-    fields = [pa.field(c.name, ARROW_TYPES[c.type], nullable=not c.required) for c in columns]
-    return pa.schema([*fields, pa.field(EXTRACTED_AT.name, ARROW_TYPES[EXTRACTED_AT.type], nullable=False)])
-
-
-def _in_range(array: pa.Array, column: ManifestColumn, table: str) -> None:
-    """Raise DataError for a date or time that the column's type cannot hold."""
-    integers, least, most = _RANGES[column.type]
-    extremes = pc.min_max(array.view(integers))
-    lowest, highest = extremes["min"].as_py(), extremes["max"].as_py()
-    if lowest is not None and (lowest < least or highest > most):
-        raise DataError(
-            "value_does_not_fit",
-            f"column {column.name} has a value that {column.type} cannot hold: infinity, 24:00:00, or a year before 1 "
-            "or after 9999; correct it, or choose another on_unrepresentable in tables.yaml",
-            table=table,
-            column=column.name,
-        )
-
-
-def _whole_digits(decimal: pa.DataType) -> int:
-    return int(decimal.precision - decimal.scale)
-
-
-def _convert(array: pa.Array, column: ManifestColumn, table: str) -> pa.Array:
-    """Bring a column to its declared type, exactly.
-
-    Raises:
-        DataError: a value does not fit.
-        ConfigurationError: the engine read something else than was asked for; a mistake in this program.
-    """
-    to = ARROW_TYPES[column.type]
-    arrived = array.type
-    # Arrow casts what is too large for a decimal into another number, without an error: PostgreSQL has checked the
-    # values, and here is checked that it was asked to. Only BIGNUMERIC comes as text.
-    exact = (
-        (pa.types.is_decimal(arrived) and pa.types.is_decimal(to) and _whole_digits(arrived) <= _whole_digits(to))
-        or (pa.types.is_integer(arrived) and (pa.types.is_decimal(to) or pa.types.is_integer(to)))
-        or (pa.types.is_string(arrived) and column.type is ColumnType.BIGNUMERIC)
-    )
-    if not exact:
-        raise ConfigurationError(
-            f"table {table}, column {column.name}: arrived as {arrived}, which {column.type} cannot take exactly"
-        )
-    try:
-        return array.cast(to)
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            "value_does_not_fit",
-            f"column {column.name} has a value that {column.type} cannot hold: {error}",
-            table=table,
-            column=column.name,
-        ) from error
-
-
-def conform(batch: pa.RecordBatch, columns: list[ManifestColumn], table: str, read_at: datetime) -> pa.RecordBatch:
-    """Bring a batch to the declared types and add the time of reading; nothing is rounded, cut or nulled.
-
-    Args:
-        batch: the columns, in order; more of them are left out.
-        columns: what they have to become.
-        table: for errors.
-        read_at: value of ``_extracted_at``.
-
-    Raises:
-        DataError: names the column whose value does not fit, or is null where it must not be.
-    """
-    schema = arrow_schema(columns)
-    arrays = []
-    for index, column in enumerate(columns):
-        array = batch.column(index)
-        if column.required and array.null_count:
-            raise DataError(
-                "null_in_required_column",
-                f"{array.null_count} null(s) in column {column.name}, declared 'required: true'",
-                table=table,
-                column=column.name,
-            )
-        if array.type != schema.field(index).type:
-            array = _convert(array, column, table)
-        if column.type in _RANGES:
-            _in_range(array, column, table)
-        arrays.append(array)
-    stamp = pa.scalar(read_at, schema.field(EXTRACTED_AT.name).type)
-    return pa.RecordBatch.from_arrays([*arrays, pa.repeat(stamp, batch.num_rows)], schema=schema)
 
 
 def _load_extension(connection: duckdb.DuckDBPyConnection) -> None:

@@ -18,10 +18,10 @@ import pyarrow as pa
 import structlog
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
-from services.core.batch import Part
 from services.core.errors import LeaseLost, TransientError
-from services.extractor.landing.landing import Landing
-from services.extractor.landing.parts import parquet_parts
+from services.core.manifest import Part
+from services.core.parquet import parquet_parts
+from services.extractor.landing import Landing
 from services.extractor.planning.plan import ChunkResult, Plan
 from services.extractor.reading.reader import Engine, Reader
 from services.extractor.reading.work import Claim, Work

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.core.state.lease import Lease, look
+from services.core.state.state import CHUNKS, PLANS
 from services.core.state.store import Document, DocumentChanged, DocumentExists, DocumentStore
 from services.extractor.planning.plan import ChunkResult, Plan
-
-_PLANS, _CHUNKS = "plans", "chunks"
 
 
 @dataclass(frozen=True)
@@ -28,30 +27,18 @@ class Claim:
 
 def share(store: DocumentStore, plan: Plan) -> None:
     """Let other tasks of the execution see the plan."""
-    store.create(_PLANS, plan.batch_id, plan.model_dump(mode="json"))
+    store.create(PLANS, plan.batch_id, plan.model_dump(mode="json"))
 
 
 def shared_plan(store: DocumentStore, batch_id: str) -> Plan | None:
     """The plan of a batch, or None."""
-    document = store.get(_PLANS, batch_id)
+    document = store.get(PLANS, batch_id)
     return Plan.model_validate(document.data) if document else None
 
 
 def shared_plans(store: DocumentStore, execution: str) -> list[Plan]:
     """The plans of an execution's batches that are being read."""
-    return [Plan.model_validate(document.data) for document in store.query(_PLANS, {"execution": execution})]
-
-
-def forget(store: DocumentStore, batch_id: str) -> None:
-    """Remove a batch's plan and chunks, the plan first: nobody claims any more. Safe to repeat."""
-    plan = store.get(_PLANS, batch_id)
-    for document in [*([plan] if plan else []), *store.query(_CHUNKS, {"batch": batch_id})]:
-        try:
-            store.delete(document)
-        except DocumentChanged:
-            current = store.get(document.collection, document.id)
-            if current is not None:
-                store.delete(current)
+    return [Plan.model_validate(document.data) for document in store.query(PLANS, {"execution": execution})]
 
 
 class Work:
@@ -82,10 +69,10 @@ class Work:
                 return self._take_over()
             data = {"batch": self._plan.batch_id, "chunk": chunk, "attempt": 1, **self._mine(), "result": None}
             try:
-                document = self._store.create(_CHUNKS, self._id(chunk), data)
+                document = self._store.create(CHUNKS, self._id(chunk), data)
             except DocumentExists:
                 continue
-            if self._store.get(_PLANS, self._plan.batch_id) is None:
+            if self._store.get(PLANS, self._plan.batch_id) is None:
                 # The batch has ended, well or badly, and its chunks were forgotten: this one was not there to be.
                 self._store.delete(document)
                 return None
@@ -134,7 +121,7 @@ class Work:
         self._store.update(claim.document, {**claim.document.data, "result": result.model_dump(mode="json")})
 
     def _documents(self) -> list[Document]:
-        return self._store.query(_CHUNKS, {"batch": self._plan.batch_id})
+        return self._store.query(CHUNKS, {"batch": self._plan.batch_id})
 
     def results(self) -> list[ChunkResult]:
         """What came of the chunks that are done, in order."""

@@ -1,10 +1,13 @@
 """A batch's life has the steps that are drawn, and no others."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from services.core.batch import NEXT, Batch, BatchState
+from services.core.batch import LIFE, Batch, BatchState, Step, diagram
 from services.core.tables import Mode
 from services.core.window import Window
 
@@ -25,28 +28,52 @@ def batch(state: BatchState = BatchState.EXTRACTING) -> Batch:
 
 
 def test_the_usual_life() -> None:
-    moved = batch().moved(BatchState.LANDED, AT, rows=3).moved(BatchState.LOADED, AT).moved(BatchState.MERGED, AT)
-    assert (moved.state, moved.rows, moved.landed_at, moved.merged_at) == (BatchState.MERGED, 3, AT, AT)
-    assert moved.open, "the watermark has not passed it yet"
+    merged = batch().after(Step.LAND, AT, rows=3).after(Step.LOAD, AT).after(Step.MERGE, AT)
+    assert (merged.state, merged.rows, merged.landed_at, merged.merged_at) == (BatchState.MERGED, 3, AT, AT)
+    assert merged.open, "the watermark has not passed it yet"
 
 
 def test_a_failed_batch_is_closed() -> None:
-    assert not batch().moved(BatchState.FAILED, AT).open
+    assert not batch().after(Step.REJECT, AT).open
 
 
 @pytest.mark.parametrize("state", list(BatchState))
-@pytest.mark.parametrize("to", list(BatchState))
-def test_only_drawn_steps_are_possible(state: BatchState, to: BatchState) -> None:
-    if to in NEXT[state]:
-        assert batch(state).moved(to, AT).state is to
+@pytest.mark.parametrize("step", list(Step))
+def test_only_drawn_steps_have_an_effect(state: BatchState, step: Step) -> None:
+    before = batch(state)
+    after = before.after(step, AT, rows=3)
+    if (state, step) in LIFE:
+        assert (after.state, after.rows) == (LIFE[state, step], 3)
     else:
-        with pytest.raises(ValueError, match="no step of a batch's life"):
-            batch(state).moved(to, AT)
+        assert after is before
+
+
+@pytest.mark.parametrize("step", list(Step))
+def test_a_step_that_comes_again_changes_nothing(step: Step) -> None:
+    for state in BatchState:
+        once = batch(state).after(step, AT)
+        assert once.after(step, AT + timedelta(hours=1)) is once
 
 
 def test_merged_and_failed_are_final() -> None:
-    assert not NEXT[BatchState.MERGED]
-    assert not NEXT[BatchState.FAILED]
+    assert not [step for (state, step) in LIFE if state in (BatchState.MERGED, BatchState.FAILED)]
+
+
+@given(st.lists(st.sampled_from([step for step in Step if step is not Step.EXPIRE])))
+def test_what_is_loaded_never_fails_by_a_late_or_repeated_event(steps: list[Step]) -> None:
+    """Whatever the order in which the extractor's, the loader's and the transformer's steps arrive."""
+    now = batch()
+    loaded = False
+    for step in steps:
+        now = now.after(step, AT)
+        loaded = loaded or now.state is BatchState.LOADED
+        if loaded:
+            assert now.state in (BatchState.LOADED, BatchState.MERGED)
+
+
+def test_the_picture_in_the_docs_is_the_life() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "batches.md").read_text(encoding="utf-8")
+    assert f"```mermaid\n{diagram()}\n```" in page
 
 
 def test_a_batch_survives_json() -> None:

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.batch import ManifestColumn
+from services.core.arrow import arrow_schema, conform
 from services.core.errors import ConfigurationError, DataError, TransientError
+from services.core.manifest import ManifestColumn
+from services.core.parquet import empty_part, parquet_parts
 from services.core.tables import ColumnType
-from services.extractor.landing.parts import empty_part, parquet_parts
-from services.extractor.reading.reader import arrow_schema, conform, told_apart
+from services.extractor.reading.reader import told_apart
 
 AT = datetime(2026, 11, 22, 17, 0, 0, 123456, tzinfo=UTC)
 ID = ManifestColumn(name="id", type=ColumnType.INT64, required=True)

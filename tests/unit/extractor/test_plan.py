@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.batch import ManifestColumn, Part
+from services.core.manifest import ManifestColumn, Part
 from services.core.tables import ColumnType
 from services.extractor.planning.plan import (
     MOST_CHUNKS,

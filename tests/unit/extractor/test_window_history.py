@@ -45,6 +45,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tenacity import wait_none
 
+from services.core.arrow import conform
 from services.core.batch import BatchState
 from services.core.errors import DataError, PipelineError, TransientError
 from services.core.events import ObjectFinalized
@@ -55,13 +56,12 @@ from services.core.state.state import PipelineState
 from services.core.storage import StoredObject
 from services.core.tables import Column, ColumnType, Cursor, Mode, Table, Tables
 from services.core.warehouse import hashed_table_id
+from services.extractor import landing
 from services.extractor.extraction import Extractor
-from services.extractor.landing import landing
 from services.extractor.planning import preparation
 from services.extractor.planning.plan import Plan
 from services.extractor.progress import LoggedProgress
 from services.extractor.reading import reading
-from services.extractor.reading.reader import conform
 from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation
 from services.extractor.source.database import UNSEEN, Estimate, SourceClock, Storage
 from services.extractor.tasks import Task
@@ -407,7 +407,7 @@ class Bucket:
 
     def _described(self, bucket: str, name: str) -> StoredObject:
         content = self.objects[bucket, name]
-        return StoredObject(bucket, name, 1, len(content), str(zlib.crc32(content)))
+        return StoredObject(bucket, name, 1, len(content), str(zlib.crc32(content)), datetime.now(UTC))
 
     def read(self, bucket: str, name: str) -> bytes | None:
         return self.objects.get((bucket, name))
@@ -473,7 +473,8 @@ class Warehouse:
         return SimpleNamespace(output_rows=len(rows), job_id="job")
 
     def list_tables(self, dataset: str) -> list[SimpleNamespace]:
-        return [SimpleNamespace(table_id=self.table.bronze_model)]
+        names = [self.table.bronze_model, *(name.rsplit(".", 1)[-1] for name in self.temp)]
+        return [SimpleNamespace(table_id=name) for name in names]
 
     def delete_table(self, table_id: str, not_found_ok: bool) -> None:
         self.temp.pop(table_id, None)
@@ -743,7 +744,7 @@ class History:
                 state=PipelineState(cast(Any, Stepwise(process, "state", self.store))),
                 objects=cast(Any, Stepwise(process, "bucket", self.bucket)),
                 client=cast(Any, Stepwise(process, "warehouse", self.warehouse)),
-                announcer=cast(Any, SimpleNamespace(publish=lambda batch: "id")),
+                announcer=cast(Any, SimpleNamespace(publish=lambda batch: "id", alert=lambda error, objects: "id")),
             )
             return loader.handle(ObjectFinalized(bucket=settings.landing_bucket, name=manifest, generation=1))
 
@@ -859,7 +860,7 @@ class History:
         watermark = self.state.progress("t").watermark
         if watermark is not None:
             assert watermark <= self.database.peak, "the watermark passed the moment of extraction"
-            reached = reach([(batch.window.low, batch.window.high) for batch in merged])
+            reached = reach([(b.window.low, b.window.high) for b in merged if b.window])
             assert reached is not None
             assert watermark <= reached, "the watermark passed a gap"
             self._watermark_has_passed_nothing(watermark, places)

@@ -9,9 +9,10 @@ import pytest
 
 from services.core.state.lease import Lease, acquire
 from services.core.state.sqlite import SqliteStore
+from services.core.state.state import PipelineState
 from services.core.state.store import DocumentChanged
 from services.extractor.planning.plan import ChunkResult
-from services.extractor.reading.work import Work, forget, share, shared_plan, shared_plans
+from services.extractor.reading.work import Work, share, shared_plan, shared_plans
 from services.extractor.tasks import Task
 from tests.unit.extractor.test_plan import plan
 
@@ -103,8 +104,8 @@ def test_a_plan_is_seen_by_its_execution_until_it_is_forgotten(store: SqliteStor
     assert work.claim() is not None
     assert shared_plans(store, PLAN.execution) == [PLAN]
     assert shared_plans(store, "another") == []
-    forget(store, PLAN.batch_id)
-    forget(store, PLAN.batch_id)
+    PipelineState(store).forget_plan(PLAN.batch_id)
+    PipelineState(store).forget_plan(PLAN.batch_id)
     assert shared_plan(store, PLAN.batch_id) is None
     assert store.query("chunks", {"batch": PLAN.batch_id}) == []
     assert work.claim() is None, "nobody begins with a batch that has ended"

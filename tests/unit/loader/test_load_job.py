@@ -13,8 +13,8 @@ from google.api_core.exceptions import Conflict, NotFound
 from google.cloud import bigquery
 from google.cloud.bigquery.job import LoadJob
 
-from services.core.batch import Manifest, Part
 from services.core.errors import DataError, TransientError
+from services.core.manifest import Manifest, Part
 from services.core.naming import load_job_id
 from services.core.tables import Column, ColumnType, Mode, Table
 from services.core.window import Window

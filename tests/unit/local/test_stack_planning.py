@@ -200,7 +200,11 @@ def test_every_topic_that_is_pushed_has_a_dead_letter_that_is_kept() -> None:
         assert push.dead_letter_topic == f"{push.topic}-dead-letter"
         assert {push.topic, push.dead_letter_topic} <= set(plan.topics)
         assert push.dead_letter_topic in {pull.topic for pull in plan.pull}
-    assert {pull.name for pull in plan.pull} == {"credix-landing-dead-letter", "credix-batch-loaded-dead-letter"}
+    assert {pull.name for pull in plan.pull} == {
+        "credix-landing-dead-letter",
+        "credix-batch-loaded-dead-letter",
+        "credix-alerts",
+    }
     assert plan.delivery.ack_deadline == timedelta(minutes=10)
     assert plan.delivery.maximum_attempts == 20
 

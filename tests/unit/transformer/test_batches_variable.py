@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from services.core.batch import Batch, BatchState, ManifestColumn
+from services.core.batch import Batch, BatchState
+from services.core.manifest import ManifestColumn
 from services.core.settings import TransformerSettings
 from services.core.tables import Column, ColumnType, Mode, Table
 from services.core.warehouse import hashed_table_id

@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import pytest
 
-from services.core.batch import Batch, BatchState
+from services.core.batch import Batch, BatchState, Step
 from services.core.errors import LeaseBusy, LeaseLost, TransientError
+from services.core.naming import hashed_table
 from services.core.settings import TransformerSettings
 from services.core.state.lease import acquire, holding
 from services.core.state.sqlite import SqliteStore
@@ -62,9 +63,11 @@ class Client:
     """The warehouse's tables."""
 
     dropped: list[str] = field(default_factory=list)
+    hashed: set[str] = field(default_factory=set)
 
     def list_tables(self, dataset: str) -> list[SimpleNamespace]:
-        return [SimpleNamespace(table_id=table.bronze_model) for table in TABLES.tables]
+        bronze = {table.bronze_model for table in TABLES.tables}
+        return [SimpleNamespace(table_id=name) for name in (self.hashed if dataset.endswith("_temp") else bronze)]
 
     def delete_table(self, table_id: str, not_found_ok: bool) -> None:
         self.dropped.append(table_id)
@@ -96,6 +99,7 @@ class World:
             state=BatchState.LOADED,
         )
         assert self.state.create_batch(batch)
+        self.client.hashed.add(hashed_table(name, batch.id))
         return batch.id
 
     def state_of(self, batch_id: str) -> BatchState:
@@ -112,6 +116,19 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     dbt, client = Dbt(), Client()
     transformer = Transformer(settings, TABLES, state, cast(Any, client), cast(DbtProject, dbt), NoArtifacts())
     return World(transformer, state, dbt, client)
+
+
+def test_a_batch_whose_hashed_table_is_gone_fails_and_does_not_stop_the_others(world: World) -> None:
+    gone, same_table, other_table = world.loaded("a", None, 1), world.loaded("a", 1, 2), world.loaded("b", None, 3)
+    world.client.hashed.remove(hashed_table("a", gone))
+    world.transformer.reconcile("me")
+    failed = world.state.batch(gone)
+    assert failed is not None
+    assert failed.error is not None
+    assert (failed.state, failed.error.code, failed.open) == (BatchState.FAILED, "hashed_table_gone", False)
+    assert world.state_of(same_table) is world.state_of(other_table) is BatchState.MERGED
+    assert world.state.progress("a").watermark is None, "the gap holds it back; the window is read again"
+    assert world.state.progress("b").watermark == at(3)
 
 
 def test_all_loaded_batches_are_merged_in_one_dbt_run(world: World) -> None:
@@ -177,7 +194,7 @@ def test_a_failing_gold_does_not_hold_back_the_watermark_and_is_built_when_the_e
 
 def test_what_a_crash_left_after_the_merge_is_finished(world: World) -> None:
     batch_id = world.loaded("a", None, 1)
-    world.state.change_batch(batch_id, lambda batch: batch.moved(BatchState.MERGED, at(5)))
+    world.state.step(batch_id, Step.MERGE)
     world.state.set_downstream_due(True)
     world.transformer.reconcile("me")
     assert world.state.progress("a").watermark == at(1)

@@ -1,1 +1,0 @@
-"""The bucket: Parquet parts while reading goes on, the manifest last."""

@@ -1,0 +1,132 @@
+"""A Parquet file that somebody dropped into landing/ by hand: checked, and written again as a batch of its own.
+
+Its rows count as read when the file arrived, or at their own ``_extracted_at`` if it has that column, as the parts in
+the archive do: a part is brought back by copying it to ``landing/<table>-<anything>.parquet``.
+"""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from requests import RequestException
+
+from services.core.arrow import ARROW_TYPES, conform, convertible
+from services.core.batch import Batch
+from services.core.errors import DataError
+from services.core.faults import fault_point
+from services.core.landing import put_manifest, put_part
+from services.core.manifest import Manifest, ManifestColumn
+from services.core.naming import file_batch_id, part_object
+from services.core.parquet import parquet_parts
+from services.core.settings import LoaderSettings
+from services.core.storage import ObjectStore, StoredObject
+from services.core.tables import EXTRACTED_AT, Mode, Table
+
+_BATCH_ROWS = 16_384
+_PART_ROWS = 1_000_000
+
+
+def file_batch(stored: StoredObject, table: Table) -> Batch:
+    """The batch that a file becomes; the same whenever it is asked for."""
+    id_ = file_batch_id(stored.bucket, stored.name, stored.generation, stored.created_at)
+    return Batch(
+        id=id_,
+        run_id=id_,
+        table=table.name,
+        source=f"gs://{stored.bucket}/{stored.name}#{stored.generation}",
+        mode=Mode.INCREMENTAL,
+        window=None,
+        extracted_at=stored.created_at,
+        started_at=stored.created_at,
+    )
+
+
+def land_file(objects: ObjectStore, settings: LoaderSettings, table: Table, stored: StoredObject) -> Manifest:
+    """Write a file again as the parts and the manifest of its batch; the file itself stays. Safe to repeat.
+
+    Raises:
+        DataError: the file cannot become rows of the table; names the column.
+    """
+    _check_size(stored, settings.load_file_bytes)
+    if not table.key:
+        raise DataError("table_without_key", "a table without a key takes whole snapshots only; run the extractor")
+    if masked := [column.name for column in table.columns if column.mask is not None]:
+        raise DataError(
+            "masked_column",
+            f"column {masked[0]} is masked inside PostgreSQL, and a file would bring it in clear; run the extractor",
+            column=masked[0],
+        )
+    batch = file_batch(stored, table)
+    columns = [ManifestColumn(name=c.name, type=c.type, required=c.required) for c in table.landed_columns]
+    parts = []
+    with objects.open(stored) as content:
+        for number, (data, rows) in enumerate(parquet_parts(_rows(content, columns, batch), _PART_ROWS)):
+            name = part_object(settings.landing_prefix, table.name, batch.id, number)
+            parts.append(put_part(objects, settings, batch, name, data, rows))
+            fault_point("loader.file_part_landed")
+    if not parts:
+        raise DataError("empty_file", "the file has no rows")
+    manifest = put_manifest(objects, settings, table, batch, columns, parts)
+    fault_point("loader.file_landed")
+    return manifest
+
+
+def _check_size(stored: StoredObject, most: int) -> None:
+    if stored.size == 0:
+        raise DataError("empty_file", "the file has no bytes")
+    if stored.size > most:
+        raise DataError(
+            "file_too_large", f"the file has {stored.size} bytes, LOAD_FILE_BYTES allows {most}; cut it into several"
+        )
+
+
+def _rows(content: object, columns: list[ManifestColumn], batch: Batch) -> Iterator[pa.RecordBatch]:
+    """The file's rows in the columns' declared types, exactly."""
+    try:
+        file = pq.ParquetFile(content)
+        names = _check_columns(file.schema_arrow, columns)
+        for rows in file.iter_batches(_BATCH_ROWS, columns=names):
+            if rows.num_rows:
+                yield _conformed(rows, columns, batch)
+    except RequestException:
+        raise  # the bucket, not the file
+    except (pa.ArrowException, OSError) as error:
+        raise DataError("corrupt_parquet", f"the file cannot be read as Parquet: {error}") from error
+
+
+def _conformed(rows: pa.RecordBatch, columns: list[ManifestColumn], batch: Batch) -> pa.RecordBatch:
+    ordered = rows.select([column.name for column in columns])
+    conformed = conform(ordered, columns, batch.table, batch.extracted_at)
+    if EXTRACTED_AT.name not in rows.schema.names:
+        return conformed
+    stamp = ManifestColumn(name=EXTRACTED_AT.name, type=EXTRACTED_AT.type, required=True)
+    own = conform(rows.select([EXTRACTED_AT.name]), [stamp], batch.table, batch.extracted_at).column(0)
+    return conformed.set_column(len(columns), conformed.schema.field(len(columns)), own)
+
+
+def _check_columns(schema: pa.Schema, columns: list[ManifestColumn]) -> list[str]:
+    """The columns to read of a file.
+
+    Raises:
+        DataError: one is missing, there twice, not declared, or of a type that cannot become the declared one exactly.
+    """
+    declared = {column.name: column.type for column in columns}
+    names = list(schema.names)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError("duplicate_column", f"the file has column {twice[0]} more than once", column=twice[0])
+    if missing := [name for name in declared if name not in names]:
+        raise DataError("missing_column", f"the file lacks column {', '.join(missing)}", column=missing[0])
+    known = declared | {EXTRACTED_AT.name: EXTRACTED_AT.type}
+    if extra := [name for name in names if name not in known]:
+        raise DataError(
+            "unexpected_column", f"column {', '.join(extra)} is not declared in tables.yaml", column=extra[0]
+        )
+    for name in names:
+        arrived, to = schema.field(name).type, known[name]
+        if not convertible(arrived, to):
+            raise DataError(
+                "wrong_type",
+                f"column {name} is {arrived}; {to} takes {ARROW_TYPES[to]}, or what becomes it exactly",
+                column=name,
+            )
+    return names

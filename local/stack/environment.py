@@ -63,6 +63,7 @@ def pipeline_variables(options: StackOptions, ports: Mapping[str, int]) -> dict[
         "DBT_LOG_PATH": str(home.dbt / "logs"),
         **names,
         **_state_variables(options, home, ports),
+        **options.variables,
     }
 
 

@@ -36,6 +36,10 @@ class StackOptions(BaseModel):
     transformer_source: Path = Field(
         default=REPOSITORY / "services" / "transformer" / "main.py", description="Made absolute."
     )
+    variables: dict[str, str] = Field(
+        default_factory=dict,
+        description="Settings of the services that are not the defaults, for example EXTRACT_LEASE.",
+    )
     ephemeral: bool = Field(default=False, description="Remove the data when the stack goes down.")
 
     @field_validator("home", "tables_file", "dbt_project", "loader_source", "transformer_source")

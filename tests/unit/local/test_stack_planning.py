@@ -143,6 +143,13 @@ def test_the_variables_satisfy_every_service_s_settings(
     assert read.state_backend == ("sqlite" if profile == "embedded" else "firestore")
 
 
+def test_a_setting_given_reaches_the_service_that_has_it() -> None:
+    given = planned(StackOptions(home=Path("/x"), variables={"TRANSFORM_LEASE": "3", "SWEEP_GRACE": "0"}))
+    assert given["transformer"].env["TRANSFORM_LEASE"] == "3"
+    assert "SWEEP_GRACE" not in given["transformer"].env
+    assert given["loader"].env["SWEEP_GRACE"] == "0"
+
+
 def test_only_the_emulators_profile_names_firestore() -> None:
     embedded = pipeline_variables(StackOptions(home=Path("/x")), PORTS)
     emulators = pipeline_variables(StackOptions(home=Path("/x"), profile="emulators"), PORTS)

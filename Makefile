@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: benchmark benchmark-setup help setup demo up down seed test lint format lock docs clean
+.PHONY: benchmark benchmark-setup help setup demo up down seed test soak lint format lock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ benchmark: benchmark-setup ## measure the extractor: ratios, in one run (ten min
 	$(BIN)/python -m benchmarks.extraction memory
 	$(BIN)/python -m benchmarks.extraction incremental
 	$(BIN)/python -m benchmarks.extraction start
+
+soak: setup ## random faults for ten minutes, then source and bronze compared: make soak MINUTES=60 SEED=3
+	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
 lint: setup ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .

@@ -4,9 +4,9 @@ import io
 
 from services.core.batch import Batch
 from services.core.manifest import Manifest, ManifestColumn, Part
-from services.core.naming import batch_objects_prefix, manifest_object
+from services.core.naming import batch_objects_prefix, manifest_object, mirrored
 from services.core.settings import CoreSettings
-from services.core.storage import ObjectStore
+from services.core.storage import ObjectStore, StoredObject
 from services.core.tables import Table
 
 
@@ -16,6 +16,24 @@ def batch_objects(objects: ObjectStore, settings: CoreSettings, table: str, batc
     manifest = manifest_object(settings.landing_prefix, table, batch_id)
     names = [stored.name for stored in objects.list(settings.landing_bucket, prefix)]
     return sorted(names, key=lambda name: (name == manifest, name))
+
+
+def free_name(objects: ObjectStore, stored: StoredObject, bucket: str, name: str) -> str:
+    """Where an object can go without writing over another: the name, or, if other content has it, one of its own.
+
+    The same whenever it is asked for: what a crash left half moved is moved on to the same place.
+    """
+    there = objects.stat(bucket, name)
+    return name if there is None or there.crc32c == stored.crc32c else f"{name}~{stored.generation}"
+
+
+def archive(objects: ObjectStore, settings: CoreSettings, name: str) -> None:
+    """Move an object from landing/ to the archive; without effect when it is gone from landing/."""
+    stored = objects.stat(settings.landing_bucket, name)
+    if stored is not None:
+        target = mirrored(name, settings.landing_prefix, settings.archive_prefix)
+        target = free_name(objects, stored, settings.archive_bucket, target)
+        objects.move(settings.landing_bucket, name, settings.archive_bucket, target)
 
 
 def put_part(

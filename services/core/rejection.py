@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import structlog
 
 from services.core.errors import DataError
+from services.core.landing import free_name
 from services.core.naming import mirrored
 from services.core.settings import CoreSettings
 from services.core.storage import ObjectStore, StoredObject
@@ -34,6 +35,7 @@ def reject(
         if stored is None:
             continue
         target = mirrored(name, settings.landing_prefix, settings.failed_prefix)
+        target = free_name(objects, stored, settings.landing_bucket, target)
         reason = error_document(stored, error, attempts)
         content = json.dumps(reason, indent=2, ensure_ascii=False).encode()
         objects.replace(settings.landing_bucket, f"{target}.error.json", content, "application/json")

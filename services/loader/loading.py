@@ -14,9 +14,9 @@ from services.core.batch import Batch, BatchError, BatchState, Step
 from services.core.errors import DataError
 from services.core.events import ObjectFinalized
 from services.core.faults import fault_point
-from services.core.landing import batch_objects
+from services.core.landing import archive, batch_objects
 from services.core.manifest import Manifest
-from services.core.naming import LandedObject, file_table, manifest_object, mirrored, parse_landed
+from services.core.naming import LandedObject, file_table, manifest_object, parse_landed
 from services.core.rejection import reject
 from services.core.settings import LoaderSettings
 from services.core.state.state import PipelineState
@@ -94,8 +94,7 @@ class Loader:
                 result = self._load_file(stored, table, batch)
             except DataError as error:
                 return self.reject_batch(table.name, batch.id, error, [name])
-            target = mirrored(name, self.settings.landing_prefix, self.settings.archive_prefix)
-            self.objects.move(self.settings.landing_bucket, name, self.settings.archive_bucket, target)
+            archive(self.objects, self.settings, name)
             return result
 
     def _table_of(self, name: str) -> Table:
@@ -197,10 +196,8 @@ class Loader:
 
     def finish(self, batch: Batch) -> None:
         """Archive what is still in landing/ of a loaded batch, and announce it, unless it is merged already."""
-        settings = self.settings
-        for name in batch_objects(self.objects, settings, batch.table, batch.id):
-            target = mirrored(name, settings.landing_prefix, settings.archive_prefix)
-            self.objects.move(settings.landing_bucket, name, settings.archive_bucket, target)
+        for name in batch_objects(self.objects, self.settings, batch.table, batch.id):
+            archive(self.objects, self.settings, name)
             fault_point("loader.object_archived")
         fault_point("loader.archived")
         if batch.state is BatchState.LOADED:

@@ -298,7 +298,7 @@ class Extractions:
         settle(self.client, self.batches, SETTLE)
 
 
-def _declared(folder: Path) -> Path:
+def declared(folder: Path) -> Path:
     """The declared tables, with soft deletes and without a lookback that could hide a window's mistake."""
     document = yaml.safe_load((REPOSITORY / "config" / "tables.yaml").read_text(encoding="utf-8"))
     for table in document["tables"]:
@@ -310,7 +310,7 @@ def _declared(folder: Path) -> Path:
     return file
 
 
-def _note(report: Report, compared: list[Comparison], deleted: set[tuple[str, str]]) -> None:
+def note(report: Report, compared: list[Comparison], deleted: set[tuple[str, str]]) -> None:
     """Add what a comparison found; rows of bronze that were deleted in the source are as expected."""
     for comparison in compared:
         strange = [key for key in comparison.foreign if (comparison.table, key[0]) not in deleted]
@@ -391,7 +391,7 @@ def run(options: Options, folder: Path) -> Report:
     stack_options = StackOptions(
         profile=options.profile,  # type: ignore[arg-type]  # checked by pydantic
         home=home,
-        tables_file=_declared(folder),
+        tables_file=declared(folder),
         ephemeral=True,
     )
     with running(stack_options) as stack:
@@ -407,9 +407,9 @@ def run(options: Options, folder: Path) -> Report:
                 extractions, deleted = _write_and_extract(options, client, report)
             for _ in range(2):
                 extractions.quiet_run([])
-            _note(report, client.compare(), deleted)
+            note(report, client.compare(), deleted)
             extractions.quiet_run(["--mode", "snapshot"])
-            _note(report, client.compare(), set())
+            note(report, client.compare(), set())
             for name in client.tables.names():
                 for batch in client.state.batches_of_table(name):
                     report.batches[batch.mode.value] += 1

@@ -1,5 +1,6 @@
 """Names are sortable, and what is made can be read back; nothing else can."""
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -7,7 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.naming import (
+    BATCH_ID,
     batch_objects_prefix,
+    file_batch_id,
+    file_table,
     hashed_table,
     manifest_object,
     mirrored,
@@ -72,3 +76,29 @@ def test_mirrored_keeps_the_place_below_the_prefix() -> None:
     assert mirrored(f"{PREFIX}/a/b.parquet", PREFIX, "x/archive") == "x/archive/a/b.parquet"
     with pytest.raises(ValueError, match="is not below"):
         mirrored("elsewhere/a", PREFIX, "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("landing/installments.parquet", "installments"),
+        ("landing/deep/er/installments-2026.parquet", "installments"),
+        ("landing/installments_archive-x.parquet", "installments_archive"),
+        ("landing/installments_x.parquet", "installments"),
+        ("landing/installments.v2.parquet", "installments"),
+        ("landing/installmentsx.parquet", None),
+        ("landing/other.parquet", None),
+        ("landing/installments.csv", None),
+        ("landing/installments/part.parquet", None),
+    ],
+)
+def test_a_file_dropped_by_hand_is_for_the_table_in_its_name(name: str, table: str | None) -> None:
+    assert file_table(name, ["installments", "installments_archive"]) == table
+
+
+@given(st.text(), st.integers(0, 2**62), TIMES)
+def test_a_file_s_batch_id_depends_on_its_generation_and_is_one(name: str, generation: int, at: datetime) -> None:
+    id = file_batch_id("bucket", name, generation, at)
+    assert re.fullmatch(BATCH_ID, id)
+    assert id == file_batch_id("bucket", name, generation, at)
+    assert id != file_batch_id("bucket", name, generation + 1, at)

@@ -1,6 +1,6 @@
 """What `credix status` shows: per table the watermark, lag, batches, and the objects in landing/ and failed/."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel
 from rich.console import Console
@@ -96,8 +96,9 @@ def collect_status(settings: OpsSettings, tables: Tables, state: PipelineState, 
     statuses = []
     for name in tables.names():
         watermark = state.progress(name).watermark
-        batches = state.batches_of_table(name)
-        on_their_way = [b for b in batches if b.open and b.state is not BatchState.MERGED]
+        # A table that nobody extracted in a week is rare: then all its history is read.
+        batches = state.batches_of_table(name, now - timedelta(days=7)) or state.batches_of_table(name)
+        on_their_way = [b for b in state.open_batches(name) if b.state is not BatchState.MERGED]
         statuses.append(
             TableStatus(
                 table=name,

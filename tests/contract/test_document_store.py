@@ -108,6 +108,9 @@ def test_query_by_equality_in_order_of_ids(store: DocumentStore) -> None:
     assert [d.id for d in store.query("things", {"rank": 9})] == ["other"]
     assert [d.id for d in store.query("things", {})] == ["id1", "id2", "id3", "other"]
     assert store.query("nothing", {"table": "a"}) == []
+    assert [d.id for d in store.query("things", {"table": "a"}, "id2")] == ["id2", "id3"]
+    assert [d.id for d in store.query("things", {"table": "a", "open": True}, "id2")] == ["id3"]
+    assert [d.id for d in store.query("things", {}, "id3")] == ["id3", "other"]
 
 
 def test_query_sees_a_write_at_once(store: DocumentStore) -> None:

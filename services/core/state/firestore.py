@@ -55,11 +55,13 @@ class FirestoreStore:
         except (FailedPrecondition, NotFound) as error:
             raise DocumentChanged(f"{document.collection}/{document.id}") from error
 
-    def query(self, collection: str, where: Mapping[str, str | int | bool]) -> list[Document]:
-        """All documents whose fields equal these values, ordered by id."""
+    def query(self, collection: str, where: Mapping[str, str | int | bool], from_id: str = "") -> list[Document]:
+        """All documents whose fields equal these values, or those from an id on, ordered by id."""
         query: Any = self._client.collection(f"{self._namespace}-{collection}")
         for field, value in where.items():
             query = query.where(filter=FieldFilter(field, "==", value))
+        if from_id:  # a range of ids needs no index of its own; Firestore scans them upwards only
+            query = query.where(filter=FieldFilter("__name__", ">=", self._reference(collection, from_id)))
         found = [Document(collection, s.id, s.to_dict() or {}, s.update_time) for s in query.stream()]
         return sorted(found, key=lambda document: document.id)
 

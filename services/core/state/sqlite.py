@@ -114,15 +114,16 @@ class SqliteStore:
             if cursor.rowcount != 1:
                 raise DocumentChanged(f"{document.collection}/{document.id}")
 
-    def query(self, collection: str, where: Mapping[str, str | int | bool]) -> list[Document]:
-        """All documents whose fields equal these values, ordered by id."""
+    def query(self, collection: str, where: Mapping[str, str | int | bool], from_id: str = "") -> list[Document]:
+        """All documents whose fields equal these values, or those from an id on, ordered by id."""
         conditions = "".join(" AND json_extract(data, ?) = ?" for _ in where)
         values: list[str | int | bool] = [collection]
         for field, value in where.items():
             values += [f'$."{field}"', value]
         rows = self._read(
-            f"SELECT id, data, version FROM documents WHERE collection = ?{conditions} ORDER BY id",  # noqa: S608
-            values,
+            "SELECT id, data, version FROM documents "  # noqa: S608
+            f"WHERE collection = ?{conditions} AND id >= ? ORDER BY id",
+            [*values, from_id],
         )
         return [Document(collection, id, json.loads(data), version) for id, data, version in rows]
 

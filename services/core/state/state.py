@@ -224,9 +224,9 @@ class PipelineState:
         """Open batches of all tables in a state, oldest first."""
         return _batches(self.store.query("batches", {"state": state.value, "open": True}))
 
-    def batches_of_table(self, table: str) -> list[Batch]:
-        """All batches of a table, oldest first."""
-        return _batches(self.store.query("batches", {"table": table}))
+    def batches_of_table(self, table: str, since: datetime | None = None) -> list[Batch]:
+        """Batches of a table, all or those begun since a time, oldest first."""
+        return _batches(self.store.query("batches", {"table": table}, _id_from(since)))
 
     def downstream_due(self) -> bool:
         """Whether bronze changed since silver and gold were built."""
@@ -251,14 +251,19 @@ class PipelineState:
         """Note a run in the history."""
         self.store.create("runs", run.id, run.model_dump(mode="json"))
 
-    def runs(self, service: str) -> list[Run]:
-        """Runs of a service, oldest first."""
-        return [Run.model_validate(d.data) for d in self.store.query("runs", {"service": service})]
+    def runs(self, service: str, since: datetime | None = None) -> list[Run]:
+        """Runs of a service, all or those begun since a time, oldest first."""
+        return [Run.model_validate(d.data) for d in self.store.query("runs", {"service": service}, _id_from(since))]
 
 
 def _check_token(table: str, what: str, newest: int, token: int) -> None:
     if newest > token:
         raise LeaseLost(f"table {table}: {what} token {token} is behind {newest}, another process has gone on")
+
+
+def _id_from(since: datetime | None) -> str:
+    """The least id of what began at that time or later: ids begin with it."""
+    return f"{since.astimezone(UTC):%Y%m%dT%H%M%S%f}" if since else ""
 
 
 def _batches(documents: Iterable[Document]) -> list[Batch]:

@@ -47,8 +47,14 @@ class DocumentStore(Protocol):
     def delete(self, document: Document) -> None:
         """Delete a document that is still as it was read; raises DocumentChanged."""
 
-    def query(self, collection: str, where: Mapping[str, str | int | bool]) -> list[Document]:
-        """All documents whose fields equal these values, ordered by id; strongly consistent."""
+    def query(self, collection: str, where: Mapping[str, str | int | bool], from_id: str = "") -> list[Document]:
+        """All documents whose fields equal these values, ordered by id; strongly consistent.
+
+        Args:
+            collection: the collection.
+            where: fields and their values.
+            from_id: only documents with this id or a later one.
+        """
 
     def close(self) -> None:
         """Release connections."""

@@ -41,6 +41,13 @@ class ArtifactKeeper(Protocol):
         """Keep what dbt wrote in the stage that just ended."""
 
 
+class ReportPublisher(Protocol):
+    """Publishes the report of a run."""
+
+    def publish(self, run_id: str) -> None:
+        """Publish it; raises nothing."""
+
+
 @dataclass
 class RunReport:
     """What one pass did; kept in the run history."""
@@ -74,6 +81,7 @@ class Transformer:
     client: bigquery.Client
     dbt: DbtProject
     artifacts: ArtifactKeeper
+    reports: ReportPublisher
 
     def reconcile(self, holder: str) -> list[RunReport]:
         """Do all that is due, pass by pass, until nothing is.
@@ -168,6 +176,7 @@ class Transformer:
                     },
                 )
             )
+            self.reports.publish(report.run_id)
         return report
 
     @staticmethod

@@ -8,15 +8,20 @@ from services.core.warehouse import bigquery_client
 from services.transformer.artifacts import BucketArtifacts
 from services.transformer.dbt_project import DbtProject
 from services.transformer.reconcile import Transformer
+from services.transformer.report.publish import RunReports
 
 
 def open_transformer(settings: TransformerSettings, tables: Tables) -> Transformer:
     """The transformer on the settings' project, buckets and state."""
+    state = open_state(settings)
+    objects = GcsObjectStore(settings.gcp_project)
+    client = bigquery_client(settings.gcp_project, settings.bigquery_location)
     return Transformer(
         settings=settings,
         tables=tables,
-        state=open_state(settings),
-        client=bigquery_client(settings.gcp_project, settings.bigquery_location),
+        state=state,
+        client=client,
         dbt=DbtProject(settings, tables),
-        artifacts=BucketArtifacts(settings, GcsObjectStore(settings.gcp_project)),
+        artifacts=BucketArtifacts(settings, objects),
+        reports=RunReports(settings, tables, state, objects, client),
     )

@@ -80,6 +80,13 @@ class NoArtifacts:
         return
 
 
+class NoReports:
+    """Publishes nothing."""
+
+    def publish(self, run_id: str) -> None:
+        return
+
+
 @dataclass
 class World:
     transformer: Transformer
@@ -114,7 +121,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     settings = TransformerSettings(transform_lease=timedelta(seconds=1.5))  # type: ignore[call-arg]
     state = PipelineState(SqliteStore(tmp_path / "state.sqlite"))
     dbt, client = Dbt(), Client()
-    transformer = Transformer(settings, TABLES, state, cast(Any, client), cast(DbtProject, dbt), NoArtifacts())
+    transformer = Transformer(
+        settings, TABLES, state, cast(Any, client), cast(DbtProject, dbt), NoArtifacts(), NoReports()
+    )
     return World(transformer, state, dbt, client)
 
 

@@ -71,7 +71,7 @@ def batches_variable(
             _version(batch)
             | {
                 "table": hashed_table_id(settings.gcp_project, settings.dataset_temp, batch),
-                "source": table.source,
+                "source": batch.source or table.source,
                 "snapshot": batch.mode is Mode.SNAPSHOT,
                 "columns": [{"name": column.name, "data_type": column.type.value} for column in batch.added_columns],
                 "deletes": table.deletes,

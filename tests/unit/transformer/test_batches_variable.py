@@ -89,3 +89,9 @@ def test_of_the_merged_batches_the_newest_snapshot_of_the_table_counts(settings:
     variable = batches_variable(settings, TABLES, [batch("a", "a1", 1), batch("a", "a2", 2)], merged)
     newest = {"batch_id": "x2", "extracted_at": "2026-11-22T00:05:00+00:00"}
     assert [entry["merged_snapshot"] for entry in variable["a_model"]] == [newest, newest]
+
+
+def test_the_rows_of_a_file_tell_of_the_file(settings: TransformerSettings) -> None:
+    file = batch("b", "b1", 1, Mode.INCREMENTAL).model_copy(update={"source": "gs://bucket/b.parquet#7"})
+    [told] = batches_variable(settings, TABLES, [file])["b_model"]
+    assert told["source"] == "gs://bucket/b.parquet#7"

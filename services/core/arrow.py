@@ -149,5 +149,5 @@ def conform(batch: pa.RecordBatch, columns: list[ManifestColumn], table: str, re
         if column.type in _RANGES:
             _in_range(array, column, table)
         arrays.append(array)
-    stamp = pa.scalar(read_at, schema.field(EXTRACTED_AT.name).type)
+    stamp = pa.scalar(read_at, ARROW_TYPES[EXTRACTED_AT.type])
     return pa.RecordBatch.from_arrays([*arrays, pa.repeat(stamp, batch.num_rows)], schema=schema)

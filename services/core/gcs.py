@@ -62,11 +62,7 @@ class GcsObjectStore:
         """An object's content, of which only what is asked for is fetched."""
         blob = self._client.bucket(stored.bucket).get_blob(stored.name)
         if blob is None or int(blob.generation) != stored.generation:
-            raise DataError(
-                "object_missing",
-                f"gs://{stored.bucket}/{stored.name}#{stored.generation} is no longer there",
-                object_name=stored.name,
-            )
+            raise TransientError(f"gs://{stored.bucket}/{stored.name}#{stored.generation} is no longer there")
         return cast(BinaryIO, blob.open("rb", chunk_size=_RANGE_BYTES))
 
     def stat(self, bucket: str, name: str) -> StoredObject | None:
@@ -78,15 +74,11 @@ class GcsObjectStore:
         """The objects below a prefix, by name."""
         return [_described(blob) for blob in self._client.list_blobs(bucket, prefix=prefix)]
 
-    def move(self, bucket: str, name: str, to_bucket: str, to_name: str) -> bool:
-        """Copy, verify, delete; False when the object was moved before (it is there and no longer here)."""
-        source = self._client.bucket(bucket)
-        blob = source.get_blob(name)
-        if blob is None:
-            if self.stat(to_bucket, to_name) is None:
-                raise DataError(
-                    "object_missing", f"gs://{bucket}/{name} is neither there nor in {to_bucket}", object_name=name
-                )
+    def move(self, stored: StoredObject, to_bucket: str, to_name: str) -> bool:
+        """Copy, verify, delete this generation of an object; False when it is gone, or another one is in its place."""
+        source = self._client.bucket(stored.bucket)
+        blob = source.get_blob(stored.name)
+        if blob is None or int(blob.generation) != stored.generation:
             return False
         target = self._client.bucket(to_bucket).blob(to_name)
         token, _, _ = target.rewrite(blob, retry=DEFAULT_RETRY)
@@ -94,11 +86,11 @@ class GcsObjectStore:
             token, _, _ = target.rewrite(blob, token=token, retry=DEFAULT_RETRY)
         target.reload()
         if (target.size, target.crc32c) != (blob.size, blob.crc32c):
-            raise TransientError(f"copy of gs://{bucket}/{name} to gs://{to_bucket}/{to_name} differs from it")
+            raise TransientError(f"copy of gs://{stored.bucket}/{stored.name} to gs://{to_bucket}/{to_name} differs")
         try:
-            source.delete_blob(name, if_generation_match=blob.generation, retry=DEFAULT_RETRY)
-        except NotFound:
-            return False  # Another handler of the same batch was faster; the copy is the same.
+            source.delete_blob(stored.name, if_generation_match=stored.generation, retry=DEFAULT_RETRY)
+        except (NotFound, PreconditionFailed):
+            return False  # another handler was faster with the same copy, or there is another object now
         return True
 
 

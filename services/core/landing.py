@@ -10,12 +10,12 @@ from services.core.storage import ObjectStore, StoredObject
 from services.core.tables import Table
 
 
-def batch_objects(objects: ObjectStore, settings: CoreSettings, table: str, batch_id: str) -> list[str]:
-    """Names of a batch's objects in landing/, the manifest last: while it is there, the event can be replayed."""
+def batch_objects(objects: ObjectStore, settings: CoreSettings, table: str, batch_id: str) -> list[StoredObject]:
+    """A batch's objects in landing/, the manifest last: while it is there, the event can be replayed."""
     prefix = batch_objects_prefix(settings.landing_prefix, table, batch_id)
     manifest = manifest_object(settings.landing_prefix, table, batch_id)
-    names = [stored.name for stored in objects.list(settings.landing_bucket, prefix)]
-    return sorted(names, key=lambda name: (name == manifest, name))
+    found = objects.list(settings.landing_bucket, prefix)
+    return sorted(found, key=lambda stored: (stored.name == manifest, stored.name))
 
 
 def free_name(objects: ObjectStore, stored: StoredObject, bucket: str, name: str) -> str:
@@ -27,13 +27,11 @@ def free_name(objects: ObjectStore, stored: StoredObject, bucket: str, name: str
     return name if there is None or there.crc32c == stored.crc32c else f"{name}~{stored.generation}"
 
 
-def archive(objects: ObjectStore, settings: CoreSettings, name: str) -> None:
+def archive(objects: ObjectStore, settings: CoreSettings, stored: StoredObject) -> None:
     """Move an object from landing/ to the archive; without effect when it is gone from landing/."""
-    stored = objects.stat(settings.landing_bucket, name)
-    if stored is not None:
-        target = mirrored(name, settings.landing_prefix, settings.archive_prefix)
-        target = free_name(objects, stored, settings.archive_bucket, target)
-        objects.move(settings.landing_bucket, name, settings.archive_bucket, target)
+    target = mirrored(stored.name, settings.landing_prefix, settings.archive_prefix)
+    target = free_name(objects, stored, settings.archive_bucket, target)
+    objects.move(stored, settings.archive_bucket, target)
 
 
 def put_part(

@@ -17,8 +17,8 @@ class Part(BaseModel):
 
     object_name: str
     generation: int
-    rows: int
-    size: int = Field(description="Bytes.")
+    rows: int = Field(ge=0)
+    size: int = Field(ge=0, description="Bytes.")
     crc32c: str = Field(description="Base64, as Cloud Storage gives it.")
 
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 BATCH_ID = r"\d{8}T\d{12}Z-[0-9a-f]{8}"
+_MOST_NAME_BYTES = 990
 _OBJECT = re.compile(
-    rf"^ingestion_dt=(?P<day>\d{{4}}-\d{{2}}-\d{{2}})/(?P<table>[a-z_][a-z0-9_]*?)_(?P<batch_id>{BATCH_ID})"
-    r"\.(?:(?P<manifest>manifest\.json)|part-(?P<part>\d{5})(?:-\d+)?(?:-try\d+)?\.parquet)$"
+    rf"ingestion_dt=(?P<day>\d{{4}}-\d{{2}}-\d{{2}})/(?P<table>[a-z_][a-z0-9_]*?)_(?P<batch_id>{BATCH_ID})"
+    r"\.(?:(?P<manifest>manifest\.json)|part-(?P<part>\d{5})(?:-\d+)?(?:-try\d+)?\.parquet)",
+    re.ASCII,
 )
 
 
@@ -102,7 +104,7 @@ def parse_landed(prefix: str, object_name: str) -> LandedObject | None:
     """Read an object name in landing/; None when this pipeline does not make such names."""
     if not object_name.startswith(f"{prefix}/"):
         return None
-    match = _OBJECT.match(object_name.removeprefix(f"{prefix}/"))
+    match = _OBJECT.fullmatch(object_name.removeprefix(f"{prefix}/"))
     if match is None or match["day"].replace("-", "") != match["batch_id"][:8]:
         return None
     return LandedObject(match["table"], match["batch_id"], None if match["manifest"] else int(match["part"]))
@@ -116,4 +118,15 @@ def mirrored(object_name: str, from_prefix: str, to_prefix: str) -> str:
     """
     if not object_name.startswith(f"{from_prefix}/"):
         raise ValueError(f"{object_name} is not below {from_prefix}/")
-    return f"{to_prefix}/{object_name.removeprefix(f'{from_prefix}/')}"
+    return _fitting(f"{to_prefix}/{object_name.removeprefix(f'{from_prefix}/')}")
+
+
+def _fitting(object_name: str) -> str:
+    """A name with room for ``~<generation>`` and ``.error.json``: longer ones are cut and get a hash.
+
+    An object's name has at most 1,024 bytes (https://cloud.google.com/storage/docs/objects#naming).
+    """
+    encoded = object_name.encode()
+    if len(encoded) <= _MOST_NAME_BYTES:
+        return object_name
+    return f"{encoded[:950].decode(errors='ignore')}~{hashlib.sha256(encoded).hexdigest()[:16]}"

@@ -12,37 +12,35 @@ from services.core.naming import mirrored
 from services.core.settings import CoreSettings
 from services.core.storage import ObjectStore, StoredObject
 
+REASON = ".error.json"
+"""What a reason's name has after the object's."""
+
 log = structlog.get_logger()
 
 
 def reject(
-    objects: ObjectStore, settings: CoreSettings, names: Iterable[str], error: DataError, attempts: int = 1
-) -> list[str]:
-    """Move landed objects to failed/ with ``<object>.error.json``; returns the names there.
+    objects: ObjectStore, settings: CoreSettings, found: Iterable[StoredObject], error: DataError, attempts: int = 1
+) -> None:
+    """Move landed objects to failed/ with ``<object>.error.json``.
 
     The reason is written before the object moves, so that no object is ever in failed/ without one. Safe to repeat.
 
     Args:
         objects: the buckets.
         settings: where landing/ and failed/ are.
-        names: objects in landing/; those that are gone were rejected before.
+        found: objects in landing/; those that are gone were rejected before.
         error: the reason.
         attempts: how often it was tried.
     """
-    rejected = []
-    for name in names:
-        stored = objects.stat(settings.landing_bucket, name)
-        if stored is None:
-            continue
-        target = mirrored(name, settings.landing_prefix, settings.failed_prefix)
+    for stored in found:
+        target = mirrored(stored.name, settings.landing_prefix, settings.failed_prefix)
+        if target.endswith(REASON):
+            target = f"{target}~{stored.generation}"  # it is no reason, and must not be in the place of one
         target = free_name(objects, stored, settings.landing_bucket, target)
-        reason = error_document(stored, error, attempts)
-        content = json.dumps(reason, indent=2, ensure_ascii=False).encode()
-        objects.replace(settings.landing_bucket, f"{target}.error.json", content, "application/json")
-        objects.move(settings.landing_bucket, name, settings.landing_bucket, target)
-        log.error("object.rejected", object=name, failed_object=target, code=error.code, reason=str(error))
-        rejected.append(target)
-    return rejected
+        content = json.dumps(error_document(stored, error, attempts), indent=2, ensure_ascii=False).encode()
+        objects.replace(settings.landing_bucket, f"{target}{REASON}", content, "application/json")
+        objects.move(stored, settings.landing_bucket, target)
+        log.error("object.rejected", object=stored.name, failed_object=target, code=error.code, reason=str(error))
 
 
 def error_document(stored: StoredObject, error: DataError, attempts: int) -> dict[str, object]:

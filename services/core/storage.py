@@ -40,7 +40,7 @@ class ObjectStore(Protocol):
         """An object's content, of which only what is asked for is fetched.
 
         Raises:
-            DataError: it is gone, or another generation of it is there.
+            TransientError: it is gone, or another generation of it is there; that one has an event of its own.
         """
 
     def stat(self, bucket: str, name: str) -> StoredObject | None:
@@ -49,10 +49,9 @@ class ObjectStore(Protocol):
     def list(self, bucket: str, prefix: str) -> list[StoredObject]:
         """The objects below a prefix, by name."""
 
-    def move(self, bucket: str, name: str, to_bucket: str, to_name: str) -> bool:
-        """Copy, verify, delete; False when the object was moved before (it is there and no longer here).
+    def move(self, stored: StoredObject, to_bucket: str, to_name: str) -> bool:
+        """Copy, verify, delete this generation of an object; False when it is gone, or another one is in its place.
 
         Raises:
-            DataError: it is in neither place.
             TransientError: the copy differs from the original, which stays.
         """

@@ -71,6 +71,6 @@ class Landing:
 def reject_superseded(objects: ObjectStore, settings: CoreSettings, batch: Batch, parts: list[Part]) -> None:
     """Before the manifest: move what broken attempts left of the batch to failed/, so that nothing stays behind."""
     kept = {part.object_name for part in parts}
-    names = [name for name in batch_objects(objects, settings, batch.table, batch.id) if name not in kept]
+    others = [o for o in batch_objects(objects, settings, batch.table, batch.id) if o.name not in kept]
     message = "an attempt at this part of the table broke off; the rows are in the parts that the manifest names"
-    reject(objects, settings, names, DataError("superseded_part", message, table=batch.table, batch_id=batch.id))
+    reject(objects, settings, others, DataError("superseded_part", message, table=batch.table, batch_id=batch.id))

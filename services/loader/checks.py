@@ -6,7 +6,7 @@ from services.core.errors import DataError
 from services.core.manifest import Manifest
 from services.core.naming import LandedObject, batch_objects_prefix
 from services.core.storage import ObjectStore
-from services.core.tables import SchemaDrift, Table, Tables
+from services.core.tables import Column, SchemaDrift, Table, Tables
 
 MOST_PARTS = 10_000
 MOST_BYTES = 15 * 1024**4
@@ -29,6 +29,7 @@ def read_manifest(content: bytes, landed: LandedObject, landing_prefix: str) -> 
             "manifest_invalid",
             f"the manifest is of batch {manifest.batch_id} of {manifest.table}, its name says otherwise",
         )
+    _check_names(manifest)
     prefix = batch_objects_prefix(landing_prefix, landed.table, landed.batch_id)
     names = [part.object_name for part in manifest.parts]
     if foreign := [name for name in names if not name.startswith(prefix)]:
@@ -44,6 +45,21 @@ def read_manifest(content: bytes, landed: LandedObject, landing_prefix: str) -> 
             "raise EXTRACT_PART_ROWS, or extract a shorter window",
         )
     return manifest
+
+
+def _check_names(manifest: Manifest) -> None:
+    """Column names are BigQuery's, which do not differ in case alone."""
+    seen: set[str] = set()
+    for column in manifest.columns:
+        try:
+            Column(name=column.name, type=column.type)
+        except ValidationError as error:
+            raise DataError(
+                "manifest_invalid", f"column {column.name!r} has no name that BigQuery takes", column=column.name
+            ) from error
+        if column.name.lower() in seen:
+            raise DataError("manifest_invalid", f"the manifest has column {column.name} twice", column=column.name)
+        seen.add(column.name.lower())
 
 
 def check_table(manifest: Manifest, tables: Tables, tables_file: str) -> Table:

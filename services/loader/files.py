@@ -83,18 +83,20 @@ def _check_size(stored: StoredObject, most: int) -> None:
 def _rows(content: object, columns: list[ManifestColumn], batch: Batch) -> Iterator[pa.RecordBatch]:
     """The file's rows in the columns' declared types, exactly."""
     try:
-        file = pq.ParquetFile(content)
+        file = pq.ParquetFile(content, page_checksum_verification=True)
         names = _check_columns(file.schema_arrow, columns)
         for rows in file.iter_batches(_BATCH_ROWS, columns=names):
             if rows.num_rows:
                 yield _conformed(rows, columns, batch)
     except RequestException:
         raise  # the bucket, not the file
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError("corrupt_parquet", f"the file cannot be read as Parquet: {error}") from error
 
 
 def _conformed(rows: pa.RecordBatch, columns: list[ManifestColumn], batch: Batch) -> pa.RecordBatch:
+    for name in rows.schema.names:
+        _check_text(rows.column(name), name)
     ordered = rows.select([column.name for column in columns])
     conformed = conform(ordered, columns, batch.table, batch.extracted_at)
     if EXTRACTED_AT.name not in rows.schema.names:
@@ -102,6 +104,20 @@ def _conformed(rows: pa.RecordBatch, columns: list[ManifestColumn], batch: Batch
     stamp = ManifestColumn(name=EXTRACTED_AT.name, type=EXTRACTED_AT.type, required=True)
     own = conform(rows.select([EXTRACTED_AT.name]), [stamp], batch.table, batch.extracted_at).column(0)
     return conformed.set_column(len(columns), conformed.schema.field(len(columns)), own)
+
+
+def _check_text(array: pa.Array, name: str) -> None:
+    """Parquet says that a text is UTF-8; nobody has looked.
+
+    Raises:
+        DataError: it is not.
+    """
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            "value_does_not_fit", f"column {name} has a value that is not valid: {error}", column=name
+        ) from error
 
 
 def _check_columns(schema: pa.Schema, columns: list[ManifestColumn]) -> list[str]:

@@ -5,7 +5,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from google.api_core.exceptions import Conflict, GoogleAPICallError, NotFound
+from google.api_core.exceptions import BadRequest, Conflict, GoogleAPICallError, NotFound
 from google.cloud import bigquery
 from google.cloud.bigquery.job import LoadJob
 
@@ -68,6 +68,8 @@ def _started(
     except NotFound:
         try:
             return client.load_table_from_uri(uris, destination, job_id=job_id, job_config=_job_config(table, manifest))
+        except BadRequest as error:
+            raise DataError("load_refused", f"BigQuery refused the load job: {error}") from error
         except Conflict:
             found = client.get_job(job_id, location=client.location)
     if not isinstance(found, LoadJob):

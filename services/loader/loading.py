@@ -83,7 +83,7 @@ class Loader:
         try:
             table = self._table_of(name)
         except DataError as error:
-            self.reject_objects([name], error)
+            self.reject_objects([stored], error)
             return "rejected"
         # Imported here: pyarrow is for the rare file, and takes a tenth of a second of every cold start.
         from services.loader.files import file_batch
@@ -93,8 +93,8 @@ class Loader:
             try:
                 result = self._load_file(stored, table, batch)
             except DataError as error:
-                return self.reject_batch(table.name, batch.id, error, [name])
-            archive(self.objects, self.settings, name)
+                return self.reject_batch(table.name, batch.id, error, [stored])
+            archive(self.objects, self.settings, stored)
             return result
 
     def _table_of(self, name: str) -> Table:
@@ -196,15 +196,17 @@ class Loader:
 
     def finish(self, batch: Batch) -> None:
         """Archive what is still in landing/ of a loaded batch, and announce it, unless it is merged already."""
-        for name in batch_objects(self.objects, self.settings, batch.table, batch.id):
-            archive(self.objects, self.settings, name)
+        for stored in batch_objects(self.objects, self.settings, batch.table, batch.id):
+            archive(self.objects, self.settings, stored)
             fault_point("loader.object_archived")
         fault_point("loader.archived")
         if batch.state is BatchState.LOADED:
             message_id = self.announcer.publish(batch)
             log.info("batch.loaded", rows=batch.rows, message_id=message_id, seconds=batch.load_seconds)
 
-    def reject_batch(self, table: str, batch_id: str, error: DataError, others: list[str] | None = None) -> Result:
+    def reject_batch(
+        self, table: str, batch_id: str, error: DataError, others: list[StoredObject] | None = None
+    ) -> Result:
         """Fail a batch in the state, then move all its objects, and others that came with it, to failed/."""
         attempts = 1
         if self.state.batch(batch_id) is not None:
@@ -217,17 +219,18 @@ class Loader:
             attempts = max(1, batch.load_attempts)
         fault_point("loader.failed_noted")
         error.table, error.batch_id = table, batch_id
-        names = [*batch_objects(self.objects, self.settings, table, batch_id), *(others or [])]
-        self.reject_objects(names, error, attempts)
+        found = [*batch_objects(self.objects, self.settings, table, batch_id), *(others or [])]
+        self.reject_objects(found, error, attempts)
         return "rejected"
 
-    def reject_objects(self, names: list[str], error: DataError, attempts: int = 1) -> None:
+    def reject_objects(self, found: list[StoredObject], error: DataError, attempts: int = 1) -> None:
         """Say what is refused, then move it to failed/: if this process dies in between, it is said again."""
+        names = [stored.name for stored in found]
         if names:
             self.announcer.alert(error, names)
         log.error("objects.rejected", code=error.code, reason=str(error), column=error.column, objects=names)
-        for name in names:
-            reject(self.objects, self.settings, [name], error, attempts)
+        for stored in found:
+            reject(self.objects, self.settings, [stored], error, attempts)
             fault_point("loader.object_rejected")
 
 

@@ -118,9 +118,8 @@ class Sweep:
     def _orphaned(self, table: str, batch_id: str) -> bool:
         """Whether nobody extracts the table and all the batch's parts are older than the grace."""
         loader, settings = self.loader, self.loader.settings
-        names = batch_objects(loader.objects, settings, table, batch_id)
-        found = [loader.objects.stat(settings.landing_bucket, name) for name in names]
-        youngest = max((stored.created_at for stored in found if stored is not None), default=self.started_at)
+        found = batch_objects(loader.objects, settings, table, batch_id)
+        youngest = max((stored.created_at for stored in found), default=self.started_at)
         return not self._extracting(table) and youngest < self.started_at - settings.sweep_grace
 
     def _extracting(self, table: str) -> bool:

@@ -25,8 +25,8 @@ class Buckets:
         content = self.objects.get((bucket, name))
         return None if content is None else StoredObject(bucket, name, 7, len(content), content, AT)
 
-    def move(self, bucket: str, name: str, to_bucket: str, to_name: str) -> bool:
-        self.objects[to_bucket, to_name] = self.objects.pop((bucket, name))
+    def move(self, stored: StoredObject, to_bucket: str, to_name: str) -> bool:
+        self.objects[to_bucket, to_name] = self.objects.pop((stored.bucket, stored.name))
         return True
 
 
@@ -43,11 +43,12 @@ def test_an_object_finds_its_place(settings: CoreSettings, there: str | None, ex
     buckets = Buckets({(settings.landing_bucket, NAME): "new"})
     if there is not None:
         buckets.objects[settings.archive_bucket, TARGET] = there
-    archive(cast(ObjectStore, buckets), settings, NAME)
+    stored = buckets.stat(settings.landing_bucket, NAME)
+    assert stored is not None
+    archive(cast(ObjectStore, buckets), settings, stored)
     assert buckets.objects[settings.archive_bucket, expected] == "new"
     assert buckets.objects[settings.archive_bucket, TARGET] == (there or "new")
     assert (settings.landing_bucket, NAME) not in buckets.objects
-    archive(cast(ObjectStore, buckets), settings, NAME)  # the event came again
 
 
 def test_the_place_is_the_same_after_a_crash_between_copy_and_delete() -> None:

@@ -418,10 +418,8 @@ class Bucket:
     def list(self, bucket: str, prefix: str) -> list[StoredObject]:
         return [self._described(*place) for place in sorted(self.objects) if place[1].startswith(prefix)]
 
-    def move(self, bucket: str, name: str, to_bucket: str, to_name: str) -> bool:
-        if (bucket, name) not in self.objects and (to_bucket, to_name) not in self.objects:
-            raise DataError("object_missing", name)
-        content = self.objects.pop((bucket, name), None)
+    def move(self, stored: StoredObject, to_bucket: str, to_name: str) -> bool:
+        content = self.objects.pop((stored.bucket, stored.name), None)
         if content is not None:
             self.objects[to_bucket, to_name] = content
         return content is not None

@@ -1,0 +1,479 @@
+"""The loader and everything wrong that can land: it goes to failed/ with its reason, is said once, and stops nobody.
+
+Every case has its own buckets, dataset and state, on one bucket server and one warehouse for the module.
+"""
+
+import dataclasses
+import io
+import json
+import posixpath
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.cloud.storage import Client
+
+from local.stack import emulators
+from local.stack.home import Home
+from local.stack.ports import HOST, choose_ports
+from services.core.batch import Batch, BatchError, BatchState, Step
+from services.core.errors import DataError, TransientError
+from services.core.events import ObjectFinalized
+from services.core.gcs import GcsObjectStore
+from services.core.naming import file_batch_id, hashed_table, mirrored
+from services.core.settings import LoaderSettings
+from services.core.state.sqlite import SqliteStore
+from services.core.state.state import PipelineState
+from services.core.storage import StoredObject
+from services.core.tables import ColumnType, load_tables
+from services.core.warehouse import bigquery_client
+from services.loader.loading import Loader, Result
+from services.loader.sweep import Sweep
+from tests.integration.bad_input_cases import (
+    BAD_BATCHES,
+    BAD_FILES,
+    DECLARED,
+    GOOD_FILES,
+    LANDING,
+    ROWS,
+    BatchCase,
+    Draft,
+    FileCase,
+    GoodFile,
+    draft,
+    evolved,
+    parquet,
+    rows_of,
+)
+from tests.integration.warehouse_fixture import EXTENSIONS_HOME, PROJECT
+from tests.processes import process
+
+FAILED = str(LoaderSettings.model_fields["failed_prefix"].default)
+ARCHIVE = str(LoaderSettings.model_fields["archive_prefix"].default)
+LONGEST_NAME = 1024
+"""Bytes of an object's name (https://cloud.google.com/storage/docs/objects#naming)."""
+
+Objects = dict[str, StoredObject]
+
+
+@dataclass
+class Announced:
+    """What the loader said to others."""
+
+    published: list[Batch] = field(default_factory=list)
+    alerts: list[tuple[str, str, list[str]]] = field(default_factory=list)
+    """Code, message and objects."""
+
+    def publish(self, batch: Batch) -> str:
+        self.published.append(batch)
+        return str(len(self.published))
+
+    def alert(self, error: DataError, objects: list[str]) -> str:
+        self.alerts.append((error.code, str(error), list(objects)))
+        return str(len(self.alerts))
+
+
+@dataclass(frozen=True)
+class Lake:
+    """What one case works on."""
+
+    loader: Loader
+    announced: Announced
+
+    @property
+    def bucket(self) -> str:
+        return self.loader.settings.landing_bucket
+
+    def put(self, name: str, content: bytes) -> StoredObject:
+        return self.loader.objects.create(self.bucket, name, io.BytesIO(content), "application/octet-stream")
+
+    def land(self, batch: Draft, known: bool = True) -> None:
+        """Put a batch into landing/, the manifest last, as the extractor does."""
+        if known:
+            self.loader.state.create_batch(batch.batch)
+        for name, content in (batch.others | batch.parts).items():
+            self.put(name, content)
+        self.put(batch.manifest_name, batch.manifest)
+        if known:
+            self.loader.state.step(batch.batch_id, Step.LAND)
+
+    def handle(self, name: str, bucket: str | None = None) -> Result:
+        """Give the loader the event of an object."""
+        return self.loader.handle(ObjectFinalized(bucket or self.bucket, name, 1))
+
+    def objects(self, bucket: str | None = None) -> Objects:
+        """Everything in a bucket, by name."""
+        return {stored.name: stored for stored in self.loader.objects.list(bucket or self.bucket, "")}
+
+    def archived(self) -> set[str]:
+        return set(self.objects(self.loader.settings.archive_bucket))
+
+    def read(self, name: str, bucket: str | None = None) -> bytes | None:
+        return self.loader.objects.read(bucket or self.bucket, name)
+
+    def temp_tables(self) -> set[str]:
+        return {table.table_id for table in self.loader.client.list_tables(self.loader.settings.dataset_temp)}
+
+    def rows(self, batch: Batch) -> list[dict[str, Any]]:
+        """What is in a batch's hashed table."""
+        name = f"{PROJECT}.{self.loader.settings.dataset_temp}.{hashed_table(batch.table, batch.id)}"
+        return [dict(row) for row in self.loader.client.query_and_wait(f"SELECT * FROM `{name}` ORDER BY id")]
+
+
+@dataclass
+class Place:
+    """The servers, and the outcome of every case."""
+
+    folder: Path
+    numbers: Iterator[int] = field(default_factory=count)
+    outcomes: list[tuple[str, str, str]] = field(default_factory=list)
+    """Case, code and message."""
+
+    @contextmanager
+    def lake(self, **more: Any) -> Iterator[Lake]:
+        """Empty buckets, dataset and state."""
+        number = next(self.numbers)
+        facts = {
+            "GCP_PROJECT": PROJECT,
+            "tables_file": self.folder / "tables.yaml",
+            "state_sqlite_path": self.folder / f"state-{number}.sqlite",
+            "landing_bucket": f"lake-{number}",
+            "archive_bucket": f"archive-{number}",
+            "dataset_temp": f"temp_{number}",
+        }
+        settings = LoaderSettings.model_validate(facts | more)
+        buckets = Client(project=PROJECT)
+        for bucket in (settings.landing_bucket, settings.archive_bucket):
+            buckets.create_bucket(bucket)
+        client = bigquery_client(PROJECT, settings.bigquery_location)
+        client.create_dataset(settings.dataset_temp)
+        store = SqliteStore(settings.state_sqlite_path)
+        announced = Announced()
+        tables = load_tables(settings.tables_file)
+        yield Lake(
+            Loader(settings, tables, PipelineState(store), GcsObjectStore(PROJECT), client, announced), announced
+        )
+        store.close()
+        client.close()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A bucket server and a warehouse that reads its files; at the end, a table of what was refused and why."""
+    folder = tmp_path_factory.mktemp("bad_input")
+    (folder / "tables.yaml").write_text(yaml.safe_dump(DECLARED))
+    home = Home.at(folder / "stack")
+    home.make()
+    (home.homes / "warehouse").symlink_to(EXTENSIONS_HOME)
+    EXTENSIONS_HOME.mkdir(exist_ok=True)
+    ports = choose_ports(["storage", "rest", "grpc"])
+    # No object is below this prefix: nobody is told, and there is no bus here.
+    bucket_server = emulators.storage(
+        emulators.storage_binary(), home, ports["storage"], ports["storage"], bucket="none", prefix="none", topic="none"
+    )
+    place = Place(folder)
+    with (
+        process(bucket_server),
+        process(emulators.warehouse(home, ports["rest"], ports["grpc"])),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("STORAGE_EMULATOR_HOST", f"http://{HOST}:{ports['storage']}")
+        patch.setenv("BIGQUERY_EMULATOR_HOST", f"http://{HOST}:{ports['rest']}")
+        yield place
+    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    if isinstance(terminal, pytest.TerminalReporter) and capture is not None:
+        with capture.global_and_fixture_disabled():
+            terminal.section("what the loader refused")
+            for case, code, message in place.outcomes:
+                shown = message.replace("\n", " ")
+                terminal.write_line(f"{case:28} {code:24} {shown[:120]}")
+
+
+@pytest.fixture
+def lake(place: Place) -> Iterator[Lake]:
+    with place.lake() as lake:
+        yield lake
+
+
+def cases(table: Sequence[BatchCase] | Sequence[FileCase] | Sequence[GoodFile]) -> list[Any]:
+    """The cases as pytest's parameters."""
+    return [pytest.param(case, id=case.name) for case in table]
+
+
+def listed(name: str) -> str:
+    """An object's name as the bucket emulator lists it: it keeps objects as files, and cleans their paths."""
+    return posixpath.normpath(name).removeprefix("/")
+
+
+def contents(objects: Objects) -> dict[str, tuple[int, str]]:
+    return {name: (stored.generation, stored.crc32c) for name, stored in objects.items()}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What has to be said about objects that were refused."""
+
+    code: str
+    says: str
+    table: str | None
+    batch_id: str | None
+    column: str | None
+
+
+def place_of(stored: StoredObject) -> str:
+    """Where a rejected object is; one that is named like a reason must not be in the place of one."""
+    target = mirrored(stored.name, LANDING, FAILED)
+    return f"{target}~{stored.generation}" if target.endswith(".error.json") else target
+
+
+def check_rejected(lake: Lake, landed: dict[str, tuple[StoredObject, bytes]], reason: Reason) -> str:
+    """Every object is in failed/ with its reason, nothing is left in landing/, one alert was sent; the message."""
+    assert [code for code, _, _ in lake.announced.alerts] == [reason.code]
+    [(_, message, objects)] = lake.announced.alerts
+    assert sorted(objects) == sorted(landed)
+    assert message
+    assert reason.says in message
+    found = lake.objects()
+    for name, (stored, content) in landed.items():
+        assert listed(name) not in found
+        target = place_of(stored)
+        assert listed(target) in found
+        assert lake.read(target) == content
+        document = json.loads(lake.read(f"{target}.error.json") or b"")
+        first_seen, failed_at = (datetime.fromisoformat(document.pop(key)) for key in ("first_seen", "failed_at"))
+        assert first_seen <= failed_at <= datetime.now(UTC)
+        assert document.pop("attempts") >= 1
+        assert document == {
+            "code": reason.code,
+            "message": message,
+            "table": reason.table,
+            "batch_id": reason.batch_id,
+            "column": reason.column,
+            "object": f"gs://{lake.bucket}/{name}",
+            "generation": stored.generation,
+        }
+        assert len(f"{target}.error.json".encode()) <= LONGEST_NAME
+    return message
+
+
+def check_again(lake: Lake, name: str) -> None:
+    """The same event twice more changes nothing."""
+    before = contents(lake.objects())
+    alerts, published = list(lake.announced.alerts), list(lake.announced.published)
+    for _ in range(2):
+        assert lake.handle(name) in ("rejected", "ignored")
+    assert contents(lake.objects()) == before
+    assert (lake.announced.alerts, lake.announced.published) == (alerts, published)
+
+
+def check_others_load(lake: Lake) -> None:
+    """A batch of another table is loaded, archived and announced."""
+    good = draft("steady", parts=1)
+    lake.land(good)
+    lake.announced.published.clear()
+    assert lake.handle(good.manifest_name) == "loaded"
+    assert [batch.id for batch in lake.announced.published] == [good.batch_id]
+    assert {mirrored(name, LANDING, ARCHIVE) for name in [*good.parts, good.manifest_name]} <= lake.archived()
+
+
+def landed_objects(lake: Lake, batch: Draft) -> dict[str, tuple[StoredObject, bytes]]:
+    """The batch's objects as they are in landing/."""
+    contents = batch.parts | {batch.manifest_name: batch.manifest}
+    stored = {name: lake.loader.objects.stat(lake.bucket, name) for name in contents}
+    return {name: (found, contents[name]) for name, found in stored.items() if found is not None}
+
+
+@pytest.mark.parametrize("case", cases(BAD_BATCHES))
+def test_a_bad_batch_goes_to_failed_whole(case: BatchCase, lake: Lake, place: Place) -> None:
+    batch = draft(case.table)
+    case.damage(batch)
+    lake.land(batch, case.known)
+    if case.failed_before:
+        error = BatchError(code=case.code, message="the extractor ended before the manifest was written")
+        lake.loader.state.change_batch(batch.batch_id, lambda b: b.model_copy(update={"state": BatchState.EXTRACTING}))
+        lake.loader.state.step(batch.batch_id, Step.ABANDON, error=error)
+    landed = landed_objects(lake, batch)
+    assert lake.handle(batch.manifest_name) == "rejected"
+    reason = Reason(case.code, case.says, case.table, batch.batch_id, case.column)
+    message = check_rejected(lake, landed, reason)
+    place.outcomes.append((case.name, case.code, message))
+    noted = lake.loader.state.batch(batch.batch_id)
+    if case.known:
+        assert noted is not None
+    if noted is not None:
+        assert noted.state is BatchState.FAILED
+        assert not noted.open
+        assert noted.error == BatchError(code=case.code, message=message, column=case.column)
+    hashed = {hashed_table(case.table, batch.batch_id)} if case.loaded else set()
+    assert lake.temp_tables() == hashed, "nothing was left for the transformer, nor for people"
+    assert lake.announced.published == []
+    assert lake.archived() == set()
+    assert set(batch.others) <= set(lake.objects())
+    check_again(lake, batch.manifest_name)
+    check_others_load(lake)
+
+
+@pytest.mark.parametrize("case", cases(BAD_FILES))
+def test_a_bad_file_goes_to_failed(case: FileCase, place: Place) -> None:
+    more = {"load_file_bytes": case.most_bytes} if case.most_bytes else {}
+    with place.lake(**more) as lake:
+        name, content = f"{LANDING}/{case.object_name}", case.content()
+        stored = lake.put(name, content)
+        batch_id = file_batch_id(lake.bucket, name, stored.generation, stored.created_at) if case.table else None
+        assert lake.handle(name) == "rejected"
+        reason = Reason(case.code, case.says, case.table, batch_id, case.column)
+        message = check_rejected(lake, {name: (stored, content)}, reason)
+        assert set(lake.objects()) == {listed(place_of(stored)), listed(f"{place_of(stored)}.error.json")}
+        place.outcomes.append((case.name, case.code, message))
+        if batch_id is not None and (noted := lake.loader.state.batch(batch_id)) is not None:
+            assert (noted.state, noted.open) == (BatchState.FAILED, False)
+        assert lake.temp_tables() == set()
+        assert lake.announced.published == []
+        check_again(lake, name)
+        check_others_load(lake)
+
+
+@pytest.mark.parametrize("case", cases(GOOD_FILES))
+def test_a_good_file_loads(case: GoodFile, lake: Lake) -> None:
+    name, content = f"{LANDING}/{case.object_name}", case.content()
+    stored = lake.put(name, content)
+    assert lake.handle(name) == "loaded"
+    [batch] = lake.announced.published
+    assert batch.table == case.table
+    assert batch.source == f"gs://{lake.bucket}/{name}#{stored.generation}", "bronze's _source_table"
+    assert (batch.state, batch.rows, batch.window) == (BatchState.LOADED, 6, None)
+    assert lake.objects() == {}
+    assert lake.read(mirrored(name, LANDING, ARCHIVE), lake.loader.settings.archive_bucket) == content
+    assert len(lake.archived()) == 3, "the file, a part, the manifest"
+    loaded = lake.rows(batch)
+    assert {row.pop("_extracted_at") for row in loaded} == {case.extracted_at or stored.created_at}
+    assert loaded == (ROWS if case.table == "orders" else rows_of(case.table).to_pylist())
+    assert lake.announced.alerts == []
+    check_again(lake, name)
+    check_others_load(lake)
+
+
+def test_a_batch_that_evolves_brings_its_new_column(lake: Lake) -> None:
+    batch = draft("growing")
+    evolved("surplus")(batch)
+    lake.land(batch)
+    assert lake.handle(batch.manifest_name) == "loaded"
+    [loaded] = lake.announced.published
+    assert [(column.name, column.type) for column in loaded.added_columns] == [("surplus", ColumnType.STRING)]
+    assert [row["surplus"] for row in lake.rows(loaded)] == ["x", "y"] * 3
+    assert lake.objects() == {}
+    check_others_load(lake)
+
+
+def test_the_longer_of_two_names_keeps_its_batches_apart(lake: Lake) -> None:
+    """A bad batch of orders takes nothing of orders_archive with it."""
+    bad = draft("orders")
+    good = draft("orders_archive", bad.batch_id)
+    bad.swap(0, lambda content: content[:-1])
+    lake.land(bad, known=False)
+    lake.land(good, known=False)
+    assert lake.handle(bad.manifest_name) == "rejected"
+    left = {name for name in lake.objects() if name.startswith(f"{LANDING}/")}
+    assert left == {*good.parts, good.manifest_name}
+
+
+def test_a_manifest_that_is_gone_is_for_the_sweep(lake: Lake) -> None:
+    batch = draft()
+    lake.land(batch)
+    stored = lake.objects()
+    assert storage_delete(lake, batch.manifest_name)
+    for _ in range(3):
+        assert lake.handle(batch.manifest_name) == "ignored"
+    assert set(lake.objects()) == set(batch.parts)
+    assert lake.announced.alerts == []
+    grace = lake.loader.settings.sweep_grace
+    Sweep(lake.loader, datetime.now(UTC) + grace + timedelta(minutes=1)).run()
+    landed = {name: (stored[name], content) for name, content in batch.parts.items()}
+    reason = Reason("manifest_missing", "its manifest is gone", "orders", batch.batch_id, None)
+    check_rejected(lake, landed, reason)
+    noted = lake.loader.state.batch(batch.batch_id)
+    assert noted is not None
+    assert (noted.state, noted.open) == (BatchState.FAILED, False)
+
+
+def storage_delete(lake: Lake, name: str) -> bool:
+    """Take an object away, as a person may."""
+    Client(project=PROJECT).bucket(lake.bucket).delete_blob(name)
+    return lake.read(name) is None
+
+
+IGNORED = {
+    "part": f"{LANDING}/ingestion_dt=2026-11-22/orders_20261122T170000123456Z-1a2b3c4d.part-00000.parquet",
+    "other_prefix": f"{LANDING}x/orders.parquet",
+    "prefix_above": "business_case/orders.parquet",
+    "failed": f"{FAILED}/orders.parquet",
+    "no_prefix": "orders.parquet",
+    "slash_before_prefix": f"/{LANDING}/orders.parquet",
+    "upper_case_prefix": f"{LANDING.upper()}/orders.parquet",
+}
+
+
+@pytest.mark.parametrize("name", IGNORED.values(), ids=IGNORED)
+def test_what_is_none_of_the_loaders_business_stays(name: str, lake: Lake) -> None:
+    lake.put(name, b"hello")
+    before = contents(lake.objects())
+    for _ in range(3):
+        assert lake.handle(name) == "ignored"
+    assert contents(lake.objects()) == before
+    assert lake.announced.alerts == []
+    check_others_load(lake)
+
+
+def test_events_of_what_is_not_there_are_ignored(lake: Lake) -> None:
+    """The bucket emulator takes no folder placeholder, no name that is a folder of it, and no zero byte."""
+    names = [f"{LANDING}/", f"{LANDING}/folder/", LANDING, "", f"{LANDING}/..", f"{LANDING}/orders.parquet"]
+    names += [draft().manifest_name, f"{LANDING}/orders-{'x' * 300}.parquet"]
+    for name in names:
+        assert lake.handle(name) == "ignored", name
+    lake.put(f"{LANDING}/orders.parquet", b"hello")
+    assert lake.handle(f"{LANDING}/orders.parquet", bucket="elsewhere") == "ignored"
+    assert set(lake.objects()) == {f"{LANDING}/orders.parquet"}
+    assert lake.announced.alerts == []
+
+
+def test_two_bad_files_of_one_name_are_both_kept(lake: Lake) -> None:
+    """Each with its own reason."""
+    name, kept = f"{LANDING}/orders.parquet", {}
+    for content, code in ((b"hello", "corrupt_parquet"), (b"", "empty_file")):
+        generation = lake.put(name, content).generation
+        assert lake.handle(name) == "rejected"
+        kept[generation] = (content, code)
+    assert [code for code, _, _ in lake.announced.alerts] == ["corrupt_parquet", "empty_file"]
+    reasons = {found: json.loads(lake.read(found) or b"") for found in lake.objects() if found.endswith(".error.json")}
+    assert {
+        reason["generation"]: (lake.read(found.removesuffix(".error.json")), reason["code"])
+        for found, reason in reasons.items()
+    } == kept
+
+
+class Overwritten(GcsObjectStore):
+    """Somebody writes a file again just before it is opened."""
+
+    again = parquet(rows_of("orders"))
+
+    def open(self, stored: StoredObject) -> Any:
+        if self.again:
+            content, self.again = self.again, b""
+            self.replace(stored.bucket, stored.name, content, "application/octet-stream")
+        return super().open(stored)
+
+
+def test_a_file_that_is_written_again_while_it_is_read_is_loaded_as_it_is_now(lake: Lake) -> None:
+    name = f"{LANDING}/orders.parquet"
+    lake.put(name, b"not Parquet")
+    loader = dataclasses.replace(lake.loader, objects=Overwritten(PROJECT))
+    with pytest.raises(TransientError):
+        loader.handle(ObjectFinalized(lake.bucket, name, 1))
+    assert lake.handle(name) == "loaded", "the second event's file is a good one"

@@ -74,14 +74,20 @@ class Endpoints:
         return cls(*(os.environ[name] for name in names))
 
 
-def provision(resources: Resources, endpoints: Endpoints) -> None:
+def provision(resources: Resources, endpoints: Endpoints, *, bus_only: bool = False) -> None:
     """Create the resources that are missing and bring the subscriptions to what is asked.
+
+    Args:
+        resources: what is to be there.
+        endpoints: where.
+        bus_only: only topics and subscriptions.
 
     Raises:
         StackError: an emulator refused; names the resource.
     """
-    _create_buckets(resources, endpoints.storage)
-    _create_datasets(resources, endpoints.bigquery)
+    if not bus_only:
+        _create_buckets(resources, endpoints.storage)
+        _create_datasets(resources, endpoints.bigquery)
     _create_topics_and_subscriptions(resources, endpoints.pubsub)
 
 

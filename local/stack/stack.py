@@ -186,7 +186,7 @@ def start_component(stack: Stack, name: str) -> Stack:
         try:
             starter.start(component, threading.Event())
             if name == "bus":
-                create_resources(current)
+                create_resources(current, bus_only=True)
         except BaseException:
             with uninterrupted():
                 stop_components(starter.stack, [name], _silent)

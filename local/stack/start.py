@@ -92,8 +92,12 @@ def stop_components(stack: Stack, names: Iterable[str], on_progress: OnProgress)
         on_progress(Progress(component.name, "stopped"))
 
 
-def create_resources(stack: Stack) -> None:
+def create_resources(stack: Stack, *, bus_only: bool = False) -> None:
     """Create the buckets, datasets, topics and subscriptions of a stack; those that exist stay.
+
+    Args:
+        stack: the stack.
+        bus_only: only topics and subscriptions; bucket and warehouse are not asked.
 
     Raises:
         StackError: an emulator refused.
@@ -114,6 +118,7 @@ def create_resources(stack: Stack) -> None:
             bigquery=variables["BIGQUERY_EMULATOR_HOST"],
             pubsub=variables["PUBSUB_EMULATOR_HOST"],
         ),
+        bus_only=bus_only,
     )
 
 

@@ -50,8 +50,11 @@ def fault_point(name: str) -> None:
         raise ValueError(f"{name} is not in FAULT_POINTS")
     if name in names:
         names.remove(name)
+        rest = file.with_suffix(f".{os.getpid()}")
+        rest.write_text("\n".join(names), encoding="utf-8")
         if names:
-            file.write_text("\n".join(names), encoding="utf-8")
+            rest.replace(file)  # whole at every moment: another process may look
         else:
+            rest.unlink()
             file.unlink(missing_ok=True)
         os.kill(os.getpid(), signal.SIGKILL)

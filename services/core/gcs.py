@@ -81,9 +81,12 @@ class GcsObjectStore:
         if blob is None or int(blob.generation) != stored.generation:
             return False
         target = self._client.bucket(to_bucket).blob(to_name)
-        token, _, _ = target.rewrite(blob, retry=DEFAULT_RETRY)
-        while token is not None:
-            token, _, _ = target.rewrite(blob, token=token, retry=DEFAULT_RETRY)
+        try:
+            token, _, _ = target.rewrite(blob, retry=DEFAULT_RETRY)
+            while token is not None:
+                token, _, _ = target.rewrite(blob, token=token, retry=DEFAULT_RETRY)
+        except NotFound:
+            return False  # another handler of the same batch was faster
         target.reload()
         if (target.size, target.crc32c) != (blob.size, blob.crc32c):
             raise TransientError(f"copy of gs://{stored.bucket}/{stored.name} to gs://{to_bucket}/{to_name} differs")

@@ -333,6 +333,7 @@ class Extractor:
             The batch to go on with: this execution's own, begun by a try of the task that ended before its time.
         """
         resumed = None
+        self.state.forget_finished_plans()
         for batch in self.state.open_batches(table.name):
             if batch.state is not BatchState.EXTRACTING:
                 continue

@@ -8,6 +8,7 @@ import structlog
 from google.api_core.exceptions import BadRequest, Conflict, GoogleAPICallError, NotFound
 from google.cloud import bigquery
 from google.cloud.bigquery.job import LoadJob
+from google.cloud.bigquery.retry import DEFAULT_RETRY
 
 from services.core.errors import DataError, TransientError
 from services.core.faults import fault_point
@@ -16,6 +17,9 @@ from services.core.naming import load_job_id
 from services.core.tables import EXTRACTED_AT, Column, Table
 
 log = structlog.get_logger()
+
+_REQUEST_SECONDS = 60.0
+"""For BigQuery to answer one request; a job's own time is another matter."""
 
 PERMANENT_REASONS = frozenset({"invalid", "invalidQuery", "badRequest"})
 """Reasons of a failed job that the batch's content causes; any other may pass, or is for a person, not for failed/
@@ -60,18 +64,28 @@ def _failure(job: LoadJob) -> Exception | None:
 
 
 def _started(
-    client: bigquery.Client, uris: list[str], destination: str, job_id: str, table: Table, manifest: Manifest
+    client: bigquery.Client,
+    uris: list[str],
+    destination: str,
+    job_id: str,
+    config: bigquery.LoadJobConfig,
+    timeout: timedelta,
 ) -> LoadJob:
     """The job of this id: the one that is there, or a new one."""
+    # The client's default is no timeout: a connection that stays open unanswered would hold this thread for ever.
+    seconds = min(_REQUEST_SECONDS, timeout.total_seconds())
+    retry = DEFAULT_RETRY.with_timeout(timeout.total_seconds())
     try:
-        found = client.get_job(job_id, location=client.location)
+        found = client.get_job(job_id, location=client.location, retry=retry, timeout=seconds)
     except NotFound:
         try:
-            return client.load_table_from_uri(uris, destination, job_id=job_id, job_config=_job_config(table, manifest))
+            return client.load_table_from_uri(
+                uris, destination, job_id=job_id, job_config=config, retry=retry, timeout=seconds
+            )
         except BadRequest as error:
             raise DataError("load_refused", f"BigQuery refused the load job: {error}") from error
         except Conflict:
-            found = client.get_job(job_id, location=client.location)
+            found = client.get_job(job_id, location=client.location, retry=retry, timeout=seconds)
     if not isinstance(found, LoadJob):
         raise TransientError(f"job {job_id} is a {found.job_type}, not a load")
     return found
@@ -97,7 +111,8 @@ def load(
     """
     uris = [f"gs://{landing_bucket}/{part.object_name}" for part in manifest.parts]
     for attempt in itertools.count(1):
-        job = _started(client, uris, destination, load_job_id(table.name, manifest.batch_id, attempt), table, manifest)
+        job_id = load_job_id(table.name, manifest.batch_id, attempt)
+        job = _started(client, uris, destination, job_id, _job_config(table, manifest), timeout)
         fault_point("loader.load_started")
         known = job.state == "DONE"
         if not known:

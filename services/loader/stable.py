@@ -12,8 +12,11 @@ from services.core.errors import LeaseBusy
 from services.core.state.lease import holding
 from services.core.state.state import PipelineState
 
-_LEASE = timedelta(seconds=30)
+_LEASE = timedelta(seconds=10)
 _WAIT_SECONDS = 60
+_REQUEST_SECONDS = 60.0
+_COPY_SECONDS = 300.0
+"""For a copy to end; BigQuery copies without reading."""
 
 log = structlog.get_logger()
 
@@ -40,7 +43,8 @@ def refresh_stable(client: bigquery.Client, state: PipelineState, batch: Batch, 
                 labels={"credix_stage": "stable", "credix_table": batch.table},
             )
             try:
-                client.copy_table(hashed, stable, job_config=config).result()
+                job = client.copy_table(hashed, stable, job_config=config, timeout=_REQUEST_SECONDS)
+                job.result(timeout=_COPY_SECONDS)
             except NotFound:
                 log.info("stable.skipped", reason="the batch was merged and its table dropped meanwhile")
                 return False

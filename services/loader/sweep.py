@@ -64,6 +64,7 @@ class Sweep:
                 for batch in self.loader.state.batches_in(state):
                     self._try(swept, batch.id, lambda: self._batch(batch, swept))  # noqa: B023
             self._try(swept, "hashed tables", lambda: self._hashed_tables(swept))
+            self._try(swept, "plans", lambda: self._plans(swept))
             self._try(swept, "leases", lambda: self._leases(swept))
             finished = datetime.now(UTC)
             outcome = "failed" if swept.problems else "succeeded"
@@ -192,6 +193,11 @@ class Sweep:
         """Whether a table was made before the grace: a handler may be loading a batch that the state has not yet."""
         created = client.get_table(table_id).created
         return created is not None and created < self.started_at - self.loader.settings.sweep_grace
+
+    def _plans(self, swept: Swept) -> None:
+        """Plans and chunks of extractions that died when all was landed."""
+        if forgotten := self.loader.state.forget_finished_plans():
+            swept.done["plan_forgotten"] += forgotten
 
     def _leases(self, swept: Swept) -> None:
         """Leases of dead holders. Tokens of tables and of the transformer go on growing: later writes check them."""

@@ -30,6 +30,7 @@ from local.stack.options import REPOSITORY, StackOptions
 from local.stack.stack import running
 from services.core.batch import BatchState
 from services.core.naming import load_job_id, manifest_object, mirrored, part_object
+from services.ops.dead_letters import dead_letters
 
 SPEC = SampleSpec(rows=2_000, seed=11)
 WAIT = timedelta(seconds=90)
@@ -285,3 +286,15 @@ def test_a_run_without_changes_writes_nothing_and_a_snapshot_brings_the_rest(
     report = extract(client, ["--table", "cnpj_ws", "--mode", "snapshot"])
     settle(client, batch_ids(report), WAIT)
     at_rest(client)
+
+
+def test_an_event_that_nobody_can_handle_is_seen_in_status_and_stays(client: Client) -> None:
+    """A dead letter is looked at, not taken away."""
+    publisher = PublisherClient()
+    topic = publisher.topic_path(client.variables["GCP_PROJECT"], "credix-landing-dead-letter")
+    publisher.publish(topic, b"{}", eventType="OBJECT_FINALIZE", objectId="landing/x.parquet").result(timeout=30)
+    project, subscriptions = client.variables["GCP_PROJECT"], ["credix-landing-dead-letter", "credix-nowhere"]
+    for _ in range(2):
+        found, nowhere = dead_letters(project, subscriptions)
+        assert (found.messages, found.objects, found.error) == (1, ["landing/x.parquet"], None)
+        assert nowhere.error is not None

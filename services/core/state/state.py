@@ -210,6 +210,19 @@ class PipelineState:
                 if current is not None:
                     self.store.delete(current)
 
+    def forget_finished_plans(self) -> int:
+        """Remove plans and chunks of batches that nobody extracts any more; returns of how many."""
+        plans = {document.id for document in self.store.query(PLANS, {})}
+        chunks = {str(document.data["batch"]) for document in self.store.query(CHUNKS, {})}
+        finished = [id_ for id_ in sorted(plans | chunks) if self._state(id_) is not BatchState.EXTRACTING]
+        for batch_id in finished:
+            self.forget_plan(batch_id)
+        return len(finished)
+
+    def _state(self, batch_id: str) -> BatchState | None:
+        batch = self.batch(batch_id)
+        return batch.state if batch else None
+
     def forget_batch(self, batch_id: str) -> None:
         """Remove a batch that turned out to have no rows, as if it had never begun."""
         document = self.store.get("batches", batch_id)

@@ -72,13 +72,17 @@ class Client:
     """So many look-ups find nothing, as if the job had been inserted by another just after."""
     location: str = "US"
 
-    def get_job(self, job_id: str, location: str) -> Job:
+    def get_job(self, job_id: str, location: str, retry: Any, timeout: float) -> Job:
+        assert timeout <= 5, "nobody waits longer than LOAD_TIMEOUT for an answer"
         if job_id not in self.jobs or self.hidden > 0:
             self.hidden -= 1
             raise NotFound(job_id)  # type: ignore[no-untyped-call]
         return self.jobs[job_id]
 
-    def load_table_from_uri(self, uris: list[str], destination: str, job_id: str, job_config: Any) -> Job:
+    def load_table_from_uri(
+        self, uris: list[str], destination: str, job_id: str, job_config: Any, retry: Any, timeout: float
+    ) -> Job:
+        assert timeout <= 5, "nobody waits longer than LOAD_TIMEOUT for an answer"
         if job_id in self.jobs:
             raise Conflict(job_id)  # type: ignore[no-untyped-call]
         self.loads.append(job_id)

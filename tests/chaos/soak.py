@@ -12,7 +12,6 @@ are compared row by row, and landing/, hashed tables and leases must be empty.
 Exit code 0 when nothing was lost, doubled, different or left behind; 1 otherwise.
 """
 
-import argparse
 import io
 import json
 import random
@@ -20,13 +19,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,8 +32,6 @@ from typing import Any
 import psutil
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.pubsub_v1 import PublisherClient
-from rich.console import Console
-from rich.table import Table as RichTable
 
 from local.cycle import Client, CycleFailed, settle
 from local.sample.seeding import seed as fill
@@ -51,6 +46,8 @@ from services.core.faults import FAULT_POINTS
 from services.core.naming import manifest_object
 from services.core.state.lease import leases
 from tests.chaos import writers
+from tests.chaos.command import Options, run_command
+from tests.pipeline import paused
 
 ROWS = 4_000
 LEASE = "4"
@@ -100,6 +97,11 @@ class Report:
     def equal(self) -> bool:
         """Whether source and bronze ended equal and nothing was left behind."""
         return not (self.lost or self.doubled or self.different or self.not_deleted or self.left_behind or self.found)
+
+    @property
+    def findings(self) -> list[str]:
+        """What is not equal, and what was left."""
+        return [*self.found, *(f"left behind: {name}" for name in self.left_behind)]
 
 
 def job(client: Client, *command: str) -> "subprocess.Popen[bytes]":
@@ -187,21 +189,8 @@ class Troubles:
         start_component(self._client.stack, name)
 
     def _freeze(self) -> None:
-        with self._standing_still(self.random.choice(INFRASTRUCTURE)):
+        with paused(self._client, self.random.choice(INFRASTRUCTURE)):
             time.sleep(self.random.uniform(0.2, 3))
-
-    @contextmanager
-    def _standing_still(self, name: str) -> Iterator[None]:
-        parent = self._process(name)
-        family = [parent, *parent.children(recursive=True)]
-        for process in family:
-            process.suspend()
-        try:
-            yield
-        finally:
-            for process in family:
-                with suppress(psutil.NoSuchProcess):
-                    process.resume()
 
     def _batches(self) -> list[Batch]:
         return [b for name in self._client.tables.names() for b in self._client.state.batches_of_table(name)]
@@ -220,7 +209,7 @@ class Troubles:
     def _damage(self) -> None:
         """The first part that lands while the loader stands still."""
         until = time.monotonic() + 6
-        with self._standing_still("loader"):
+        with paused(self._client, "loader"):
             parts: list[str] = []
             while not parts and time.monotonic() < until:
                 time.sleep(0.1)
@@ -324,7 +313,7 @@ def _left_behind(client: Client) -> list[str]:
     return [*client.landed(), *client.hashed_tables(), *held]
 
 
-def _disturb(options: writers.Options, client: Client, report: Report) -> tuple[Extractions, set[tuple[str, str]]]:
+def _disturb(options: Options, client: Client, report: Report) -> tuple[Extractions, set[tuple[str, str]]]:
     """Let writers, extractors and troubles at it for the time given."""
     with connect(client.stack.postgres) as connection:
         shared = {
@@ -357,7 +346,7 @@ def _disturb(options: writers.Options, client: Client, report: Report) -> tuple[
     return extractions, {each for user in users for each in user.deleted}
 
 
-def run(options: writers.Options, folder: Path) -> Report:
+def run(options: Options, folder: Path) -> Report:
     """Run a soak in a folder, of which the logs stay.
 
     Raises:
@@ -407,45 +396,5 @@ def _count(report: Report, client: Client) -> None:
             report.rows_loaded += batch.rows if batch.loaded_at else 0
 
 
-def _show(report: Report) -> None:
-    table = RichTable(title="soak", title_justify="left", show_header=False)
-    for name, value in vars(report).items():
-        if name in ("found", "left_behind"):
-            continue
-        text = ", ".join(f"{n:,} {what}" for what, n in sorted(value.items())) if isinstance(value, dict) else value
-        colour = "red" if value and name in ("lost", "doubled", "different", "not_deleted") else "default"
-        table.add_row(name.replace("_", " "), f"[{colour}]{text}[/]")
-    console = Console(stderr=True)
-    console.print(table)
-    for line in (*report.found, *(f"left behind: {name}" for name in report.left_behind)):
-        console.print(line, style="red", markup=False)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak", description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--writers", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--profile", choices=["embedded", "emulators"], default="embedded")
-    given = parser.parse_args(arguments)
-    options = writers.Options(given.minutes * 60, given.writers, given.seed, given.profile)
-    folder = Path(tempfile.mkdtemp(prefix="credix-soak-"))
-    folder.chmod(0o755)  # the server may run as another user
-    try:
-        report = run(options, folder)
-    except StackError as error:
-        sys.stderr.write(f"{error}\nlogs in {folder / 'logs'}\n")
-        return 1
-    _show(report)
-    found = {**vars(report), "equal": report.equal, "finished": datetime.now(UTC).isoformat()}
-    sys.stdout.write(f"{json.dumps(found)}\n")
-    if report.equal:
-        shutil.rmtree(folder)
-    else:
-        sys.stderr.write(f"logs in {folder / 'logs'}\n")
-    return 0 if report.equal else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("soak", (__doc__ or "").split("\n")[0], Options(600, 4), run))

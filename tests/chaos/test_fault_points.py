@@ -7,7 +7,6 @@ CREDIX_CHAOS_PROFILE=emulators runs on Google's emulators.
 
 import io
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -21,12 +20,10 @@ import pytest
 
 from local.cycle import Client, run_cycle
 from local.sample.changes import changes
-from local.sample.seeding import seed
 from local.sample.spec import SampleSpec
 from local.source import connect
 from local.stack.emulators import emulators_available
 from local.stack.options import StackOptions
-from local.stack.stack import running
 from services.core.batch import BatchState
 from services.core.faults import FAULT_POINTS
 from services.core.naming import mirrored, part_object
@@ -41,10 +38,10 @@ from tests.chaos.undisturbed import (
     killed_workers,
     landed_ever,
     left_plans,
-    paused,
     repeat_events,
     wait_for_rest,
 )
+from tests.pipeline import filled, paused
 
 SPEC = SampleSpec(rows=600, seed=23)
 PROFILE: Any = os.environ.get("CREDIX_CHAOS_PROFILE", "embedded")
@@ -130,15 +127,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     home = tmp_path_factory.mktemp("points")
     variables = {**SHORT_LEASES, "EXTRACT_CHUNK_PAGES": "4"}
     options = StackOptions(profile=PROFILE, home=home, ephemeral=True, variables=variables)
-    with running(options) as stack:
-        opened = Client.of(stack)
-        with connect(stack.postgres) as connection:
-            seed(connection, SPEC)
-        try:
-            run_cycle(opened, WAIT)
-            yield opened
-        finally:
-            shutil.copytree(home / "logs", home.with_name(f"{home.name}-logs"))  # outlive the stack, for who asks why
+    with filled(options, SPEC) as opened:
+        run_cycle(opened, WAIT)
+        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -16,22 +16,19 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psutil
 import psycopg
 import pytest
 from google.cloud import bigquery
 
 from local.cycle import Client, extract, run_cycle, settle
-from local.sample.seeding import seed
 from local.sample.spec import SampleSpec
 from local.source import connect
 from local.stack.emulators import emulators_available
 from local.stack.options import REPOSITORY, StackOptions
-from local.stack.stack import kill_component, load, running, start_component, status
+from local.stack.stack import kill_component, start_component, status
 from services.core.batch import Batch, BatchState
 from services.core.errors import DataError, TransientError
 from services.core.events import ObjectFinalized
@@ -43,8 +40,10 @@ from services.core.window import Window
 from services.loader.loading import Loader
 from services.loader.wiring import open_loader
 from tests.chaos.proxy import NEVER_ENDING, Action, Fault, FaultProxy
+from tests.pipeline import filled, paused
 
 PROFILE = os.environ.get("CREDIX_CHAOS_PROFILE", "embedded")
+
 SPEC = SampleSpec(rows=600, seed=5)
 WAIT = timedelta(seconds=60)
 TABLE = "cnpj_ws"
@@ -75,15 +74,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     dbt = shutil.copytree(REPOSITORY / "dbt", home.with_name("dbt"), ignore=shutil.ignore_patterns("target", "logs"))
     (dbt / "selectors.yml").write_text(SELECTORS)
     options = StackOptions.model_validate({"profile": PROFILE, "home": home, "dbt_project": dbt, "ephemeral": True})
-    with running(options) as stack:
-        opened = Client.of(stack)
-        with connect(stack.postgres) as connection:
-            seed(connection, SPEC)
-        try:
-            run_cycle(opened, WAIT)
-            yield opened
-        finally:
-            shutil.copytree(home / "logs", home.with_name(f"{home.name}-logs"))  # outlive the stack, for who asks why
+    with filled(options, SPEC) as opened:
+        run_cycle(opened, WAIT)
+        yield opened
 
 
 @pytest.fixture(autouse=True)
@@ -225,20 +218,6 @@ def is_loaded_once(client: Client, batch: Batch) -> None:
     assert [name for name in client.failed() if batch.id in name] == []
     archived = [o.name for o in client.objects.list(client.settings.archive_bucket, "") if batch.id in o.name]
     assert len(archived) == batch.parts + 1
-
-
-@contextmanager
-def paused(client: Client, *names: str) -> Iterator[None]:
-    """Stop components in their tracks for a block."""
-    stack = load(client.stack.home)
-    assert stack is not None
-    with ExitStack() as resumed:
-        for name in names:
-            process = psutil.Process(stack.processes[name].pid)
-            for each in [process, *process.children(recursive=True)]:
-                each.suspend()
-                resumed.callback(each.resume)
-        yield
 
 
 # Beside the services: a process of the infrastructure dies and is started again.

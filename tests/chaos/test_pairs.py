@@ -15,7 +15,6 @@ import pytest
 
 from local.cycle import Client, extract
 from local.sample.changes import changes
-from local.sample.seeding import seed
 from local.sample.spec import SampleSpec
 from local.source import connect
 from local.stack import services
@@ -25,7 +24,6 @@ from local.stack.environment import pipeline_variables
 from local.stack.home import Home
 from local.stack.options import StackOptions
 from local.stack.ports import HOST, choose_ports
-from local.stack.stack import running
 from services.core.batch import Batch, BatchState
 from services.core.naming import load_job_id, manifest_object
 from tests.chaos.undisturbed import (
@@ -34,10 +32,10 @@ from tests.chaos.undisturbed import (
     assert_undisturbed,
     ended,
     notification,
-    paused,
     start_job,
     wait_for_rest,
 )
+from tests.pipeline import filled, paused
 from tests.processes import process
 
 SPEC = SampleSpec(rows=600, seed=29)
@@ -52,14 +50,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         pytest.skip(reason)
     home = tmp_path_factory.mktemp("pairs")
     options = StackOptions(profile=PROFILE, home=home, ephemeral=True, variables=SHORT_LEASES)
-    with running(options) as stack:
-        opened = Client.of(stack)
-        with connect(stack.postgres) as connection:
-            seed(connection, SPEC)
-        try:
-            yield opened  # the first test brings everything
-        finally:
-            shutil.copytree(home / "logs", home.with_name(f"{home.name}-logs"))  # outlive the stack, for who asks why
+    with filled(options, SPEC) as opened:
+        yield opened  # the first test brings everything
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
+from tests.chaos.command import Options
 from tests.chaos.soak import run
-from tests.chaos.writers import Options
 
 
 def test_after_random_faults_all_is_home_and_bronze_is_equal_to_the_source(tmp_path: Path) -> None:

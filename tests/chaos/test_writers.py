@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from tests.chaos.writers import Options, run
+from tests.chaos.command import Options
+from tests.chaos.writers import run
 
 
 def test_after_writers_of_all_kinds_bronze_is_equal_to_the_source(tmp_path: Path) -> None:

@@ -6,14 +6,11 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import psutil
 from google.cloud.pubsub_v1 import PublisherClient
 
 from local.cycle import Client
@@ -129,20 +126,6 @@ def notification(client: Client, name: str, generation: int) -> dict[str, str]:
         "objectId": name,
         "objectGeneration": str(generation),
     }
-
-
-@contextmanager
-def paused(client: Client, name: str) -> Iterator[None]:
-    """Stop a component's processes in their tracks for a block."""
-    process = psutil.Process(client.stack.processes[name].pid)
-    family = [process, *process.children(recursive=True)]
-    for each in family:
-        each.suspend()
-    try:
-        yield
-    finally:
-        for each in family:
-            each.resume()
 
 
 def killed_workers(client: Client, name: str) -> int:

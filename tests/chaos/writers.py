@@ -12,12 +12,9 @@ window that missed a row.
 Exit code 0 when nothing was lost, doubled or different; 1 otherwise.
 """
 
-import argparse
-import json
 import random
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -25,7 +22,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -33,17 +30,16 @@ import psycopg
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table as RichTable
 
 from local.comparison import Comparison
 from local.cycle import Client, extract, settle
 from local.sample.seeding import seed as fill
 from local.sample.spec import SampleSpec
 from local.source import connect
-from local.stack.errors import StackError
 from local.stack.options import REPOSITORY, StackOptions
 from local.stack.stack import running
 from services.core.batch import BatchState
+from tests.chaos.command import Options, run_command
 
 LONGEST = 30.0
 """Seconds that a transaction is held open at most; in a short run, a sixth of it."""
@@ -57,19 +53,9 @@ SETTLE = timedelta(seconds=180)
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
-@dataclass(frozen=True)
-class Options:
-    """What to run."""
-
-    seconds: float = 300
-    writers: int = 8
-    seed: int = 1
-    profile: str = "embedded"
-
-    @property
-    def longest(self) -> float:
-        """Seconds that a transaction is held open at most."""
-        return min(LONGEST, self.seconds / 6)
+def longest(options: Options) -> float:
+    """Seconds that a transaction is held open at most."""
+    return min(LONGEST, options.seconds / 6)
 
 
 @dataclass
@@ -105,6 +91,11 @@ class Report:
     def equal(self) -> bool:
         """Whether source and bronze ended equal."""
         return not (self.lost or self.doubled or self.different or self.not_deleted or self.found)
+
+    @property
+    def findings(self) -> list[str]:
+        """What is not equal."""
+        return self.found
 
 
 # --- writers ------------------------------------------------------------------------------------------------------
@@ -151,7 +142,7 @@ class Writer:
         self, number: int, options: Options, access: Any, shared: dict[str, list[str]], prepares: bool
     ) -> None:
         self.random = random.Random(f"{options.seed}-{number}")  # noqa: S311 - reproducible, not secret
-        self.number, self.longest, self.prepares = number, options.longest, prepares
+        self.number, self.longest, self.prepares = number, longest(options), prepares
         self.own: dict[str, list[str]] = {"cnpj_ws": [], "installments": []}
         self.shared = shared
         self.report = Report()
@@ -422,47 +413,5 @@ def run(options: Options, folder: Path) -> Report:
     return report
 
 
-def _show(report: Report) -> None:
-    table = RichTable(title="writers", title_justify="left", show_header=False)
-    for name, value in vars(report).items():
-        if name == "found":
-            continue
-        text = (
-            ", ".join(f"{count:,} {what}" for what, count in value.items()) if isinstance(value, dict) else f"{value:,}"
-        )
-        colour = "red" if value and name in ("lost", "doubled", "different", "not_deleted") else "default"
-        table.add_row(name.replace("_", " "), f"[{colour}]{text}[/]")
-    console = Console(stderr=True)
-    console.print(table)
-    for line in report.found:
-        console.print(line, style="red", markup=False)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.writers", description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--writers", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--profile", choices=["embedded", "emulators"], default="embedded")
-    given = parser.parse_args(arguments)
-    options = Options(given.minutes * 60, given.writers, given.seed, given.profile)
-    folder = Path(tempfile.mkdtemp(prefix="credix-writers-"))
-    folder.chmod(0o755)  # the server may run as another user
-    try:
-        report = run(options, folder)
-    except StackError as error:
-        sys.stderr.write(f"{error}\nlogs in {folder / 'logs'}\n")
-        return 1
-    _show(report)
-    found = {**vars(report), "equal": report.equal, "finished": datetime.now(UTC).isoformat()}
-    sys.stdout.write(f"{json.dumps(found)}\n")
-    if report.equal:
-        shutil.rmtree(folder)
-    else:
-        sys.stderr.write(f"logs in {folder / 'logs'}\n")
-    return 0 if report.equal else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("writers", (__doc__ or "").split("\n")[0], Options(), run))

@@ -5,32 +5,28 @@ Every test starts from where the one before left the stack, and leaves it at res
 
 import io
 import json
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psutil
 import psycopg
 import pytest
 from google.cloud.pubsub_v1 import PublisherClient
 
 from local.cycle import Client, extract, run_cycle, settle
 from local.sample.changes import changes
-from local.sample.seeding import seed
 from local.sample.spec import SampleSpec
 from local.source import connect
 from local.stack.emulators import emulators_available
 from local.stack.options import REPOSITORY, StackOptions
-from local.stack.stack import running
 from services.core.batch import BatchState
 from services.core.naming import load_job_id, manifest_object, mirrored, part_object
 from services.ops.dead_letters import dead_letters
+from tests.pipeline import filled, paused
 
 SPEC = SampleSpec(rows=2_000, seed=11)
 WAIT = timedelta(seconds=90)
@@ -41,15 +37,9 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "emulators" and (reason := emulators_available()):
         pytest.skip(reason)
     home = tmp_path_factory.mktemp(request.param)
-    with running(StackOptions(profile=request.param, home=home, ephemeral=True)) as stack:
-        opened = Client.of(stack)
-        with connect(stack.postgres) as connection:
-            seed(connection, SPEC)
-        try:
-            run_cycle(opened, WAIT)
-            yield opened
-        finally:
-            shutil.copytree(home / "logs", home.with_name(f"{home.name}-logs"))  # outlive the stack, for who asks why
+    with filled(StackOptions(profile=request.param, home=home, ephemeral=True), SPEC) as opened:
+        run_cycle(opened, WAIT)
+        yield opened
 
 
 @pytest.fixture
@@ -81,23 +71,6 @@ def cycle(client: Client, *tables: str) -> dict[str, Any]:
     report = extract(client, [part for name in tables for part in ("--table", name)])
     settle(client, batch_ids(report), WAIT)
     return report
-
-
-@contextmanager
-def paused(client: Client, name: str) -> Iterator[None]:
-    """Stop a component's processes in their tracks for a block.
-
-    Not killed: Google's emulator 0.8.20 no longer delivers a message whose push was refused about three times.
-    """
-    process = psutil.Process(client.stack.processes[name].pid)
-    family = [process, *process.children(recursive=True)]
-    for each in family:
-        each.suspend()
-    try:
-        yield
-    finally:
-        for each in family:
-            each.resume()
 
 
 def test_the_first_run_brings_everything(client: Client) -> None:

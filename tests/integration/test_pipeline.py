@@ -231,6 +231,21 @@ def test_a_damaged_part_fails_its_batch_and_is_read_again(client: Client) -> Non
     at_rest(client)
 
 
+def test_a_sweep_at_rest_finds_nothing_to_do(client: Client) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "services.ops", "sweep"],
+        env={"PATH": "", **client.variables},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    swept, reconciled = map(json.loads, done.stdout.splitlines())
+    assert (swept["done"], swept["problems"]) == ({}, [])
+    assert reconciled == {"left_to_another": False, "passes": []}
+    at_rest(client)
+
+
 def test_a_stranger_in_landing_goes_to_failed(client: Client) -> None:
     settings = client.settings
     name = f"{settings.landing_prefix}/ingestion_dt=2026-11-22/notes.txt"

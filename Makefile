@@ -39,6 +39,7 @@ benchmark-setup: setup ## install the engines that the benchmark compares with
 
 benchmark: benchmark-setup ## measure the extractor: ratios, in one run (ten minutes, 5 GB of disk; quiet machine)
 	$(BIN)/python -m benchmarks.extraction engines
+	$(BIN)/python -m benchmarks.extraction engines --no-upload
 	$(BIN)/python -m benchmarks.extraction memory
 	$(BIN)/python -m benchmarks.extraction incremental
 	$(BIN)/python -m benchmarks.extraction start

@@ -1,9 +1,9 @@
 """Other ways to bring a table into Parquet, each in a process of its own.
 
-    python -m benchmarks.engines ENGINE DSN SQL FILE
+    python -m benchmarks.engines ENGINE DSN SQL FILE [--no-upload]
 
 Every one reads the same SELECT, writes one Parquet file with the extractor's own settings for Parquet, and uploads it
-into the same bucket.
+into the same bucket, unless told not to.
 """
 
 import sys
@@ -69,7 +69,8 @@ def upload(path: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    _, name, dsn, sql, path = sys.argv
+    _, name, dsn, sql, path, *rest = sys.argv
     rows = ENGINES[name](dsn, sql, path)
-    upload(path, name)
+    if rest != ["--no-upload"]:
+        upload(path, name)
     print(rows)  # noqa: T201

@@ -95,15 +95,15 @@ def _line(what: str, rows: int, measured: Measured, *, client: bool = True) -> L
     )
 
 
-def _ours(scene: Stage, table: str, state: str, *arguments: str) -> tuple[Measured, int]:
+def _ours(scene: Stage, table: str, state: str, *, upload: bool = True) -> tuple[Measured, int]:
     """The whole command, from the process's start to its end, parts in the bucket and the batch noted."""
-    measured = scene.extract(table, state, *arguments)
+    measured = scene.extract(table, state, module="services.extractor" if upload else "benchmarks.without_bucket")
     [entry] = json.loads(measured.output)["tables"]
     scene.clear()
     return measured, int(entry["rows"])
 
 
-def _others(scene: Stage, table: str) -> Iterator[tuple[str, Callable[[int], Measured]]]:
+def _others(scene: Stage, table: str, *, upload: bool) -> Iterator[tuple[str, Callable[[int], Measured]]]:
     for name, package in PACKAGES.items():
         if find_spec(package) is None:
             _say(f"{name}: not installed (make benchmark-setup)")
@@ -111,7 +111,8 @@ def _others(scene: Stage, table: str) -> Iterator[tuple[str, Callable[[int], Mea
 
         def run(rows: int, name: str = name) -> Measured:
             with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
-                arguments = [name, scene.url, f"{scene.select(table)} LIMIT {rows}", file.name]
+                rest = [] if upload else ["--no-upload"]
+                arguments = [name, scene.url, f"{scene.select(table)} LIMIT {rows}", file.name, *rest]
                 measured = measure([sys.executable, "-m", "benchmarks.engines", *arguments], scene.environment("none"))
                 scene.clear()
                 return measured
@@ -126,6 +127,9 @@ def engines(
         int, typer.Option(help="Rows that pandas reads of them: it holds all in memory.")
     ] = 2_000_000,
     rounds: Annotated[int, typer.Option(help="How often each is measured; the median counts.")] = 3,
+    upload: Annotated[
+        bool, typer.Option(help="Into the emulated bucket, which works on the same cores, or only into Parquet.")
+    ] = True,
 ) -> None:
     """A full load of the installments: COPY, ours, ConnectorX, ADBC, pandas; promises 0.7, 2, 2 and 8."""
     table = "installments"
@@ -137,13 +141,15 @@ def engines(
             _say(f"round {turn + 1} of {rounds}")
             copied = scene.copy(table)
             measured.setdefault("psql COPY (binary) > /dev/null", []).append(_line("copy", rows, copied, client=False))
-            ours, landed = _ours(scene, table, f"engines-{turn}")
+            ours, landed = _ours(scene, table, f"engines-{turn}", upload=upload)
             if landed != rows:
                 raise typer.BadParameter(f"the extractor landed {landed:,} rows of {rows:,}")
             measured.setdefault("credix extractor, whole command", []).append(_line("credix", rows, ours))
-            for name, run in _others(scene, table):
+            for name, run in _others(scene, table, upload=upload):
                 read = min(rows, pandas_rows) if name == "pandas" else rows
-                measured.setdefault(f"{name}, Parquet, into the bucket", []).append(_line(name, read, run(read)))
+                measured.setdefault(f"{name}, Parquet{', into the bucket' if upload else ''}", []).append(
+                    _line(name, read, run(read))
+                )
     middle = {what: _median(what, lines) for what, lines in measured.items()}
     found = {lines[0].what: middle[what] for what, lines in measured.items()}
     ours_line = found["credix"]
@@ -153,7 +159,8 @@ def engines(
         if name in found:
             ratio = ours_line.speed / found[name].speed
             promises.append(Promise(f"ours as a multiple of {name}", ratio, f"at least {times}", ratio >= times))
-    _finish(f"full load of {rows:,} installments, median of {rounds}", list(middle.values()), promises)
+    where = "into the bucket" if upload else "into Parquet"
+    _finish(f"full load of {rows:,} installments {where}, median of {rounds}", list(middle.values()), promises)
 
 
 def _median(what: str, lines: list[Line]) -> Line:

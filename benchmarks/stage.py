@@ -74,9 +74,9 @@ class Stage:
             "POSTGRES_PASSWORD": str(facts["password"]),
         }
 
-    def extract(self, table: str, state: str, *arguments: str) -> Measured:
+    def extract(self, table: str, state: str, *arguments: str, module: str = "services.extractor") -> Measured:
         """Run the extractor as a job would."""
-        command = [sys.executable, "-m", "services.extractor", "--table", table, *arguments]
+        command = [sys.executable, "-m", module, "--table", table, *arguments]
         return measure(command, self.environment(state))
 
     def watermark(self, table: str, state: str, days_ago: int) -> None:

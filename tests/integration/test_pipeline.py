@@ -100,6 +100,18 @@ def test_every_landed_object_is_in_the_archive(client: Client) -> None:
             assert client.objects.stat(settings.archive_bucket, archived) is not None, archived
 
 
+def test_the_run_s_report_is_in_the_bucket(client: Client) -> None:
+    bucket = client.variables["REPORT_BUCKET"]
+    runs = client.state.runs("transformer")
+    deadline = time.monotonic() + 20
+    while (page := client.objects.read(bucket, f"runs/{runs[-1].id}/report.html")) is None:
+        assert time.monotonic() < deadline, "it is published just after the run is noted"
+        time.sleep(0.2)
+    assert client.objects.read(bucket, "pipeline/latest.html") == page
+    for shown in ("installments", "Companies by payment tier", "NO_HISTORY", "not_null", "merged"):
+        assert shown in page.decode(), shown
+
+
 def test_status_tells_it_all(client: Client) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "services.ops", "status", "--json"],

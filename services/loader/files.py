@@ -5,8 +5,12 @@ the archive do: a part is brought back by copying it to ``landing/<table>-<anyth
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from requests import RequestException
 
@@ -60,7 +64,12 @@ def land_file(objects: ObjectStore, settings: LoaderSettings, table: Table, stor
     columns = [ManifestColumn(name=c.name, type=c.type, required=c.required) for c in table.landed_columns]
     parts = []
     with objects.open(stored) as content:
-        for number, (data, rows) in enumerate(parquet_parts(_rows(content, columns, batch), _PART_ROWS)):
+        file = _opened(content)
+        names = _check_columns(file.schema_arrow, columns)
+        if EXTRACTED_AT.name in names:
+            # Bronze takes no row for older than its batch.
+            batch = batch.model_copy(update={"extracted_at": _earliest(file, batch.extracted_at)})
+        for number, (data, rows) in enumerate(parquet_parts(_rows(file, names, columns, batch), _PART_ROWS)):
             name = part_object(settings.landing_prefix, table.name, batch.id, number)
             parts.append(put_part(objects, settings, batch, name, data, rows))
             fault_point("loader.file_part_landed")
@@ -80,18 +89,43 @@ def _check_size(stored: StoredObject, most: int) -> None:
         )
 
 
-def _rows(content: object, columns: list[ManifestColumn], batch: Batch) -> Iterator[pa.RecordBatch]:
-    """The file's rows in the columns' declared types, exactly."""
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Tell a file that is no Parquet from a bucket that does not answer."""
     try:
+        yield
+    except RequestException:
+        raise
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError("corrupt_parquet", f"the file cannot be read as Parquet: {error}") from error
+
+
+def _opened(content: BinaryIO) -> pq.ParquetFile:
+    with _reading():
         file = pq.ParquetFile(content, page_checksum_verification=True)
-        names = _check_columns(file.schema_arrow, columns)
+        file.schema_arrow  # noqa: B018 - names that are not UTF-8 are found when they are asked for
+        return file
+
+
+def _earliest(file: pq.ParquetFile, otherwise: datetime) -> datetime:
+    """The earliest time in the column of the times of reading; nulls are refused later."""
+    with _reading():
+        found = [
+            rows.column(0).cast(ARROW_TYPES[EXTRACTED_AT.type], safe=False).drop_null()
+            for rows in file.iter_batches(_BATCH_ROWS, columns=[EXTRACTED_AT.name])
+        ]
+        times = [pc.min(each).as_py() for each in found if len(each)]
+    return min(times, default=otherwise)
+
+
+def _rows(
+    file: pq.ParquetFile, names: list[str], columns: list[ManifestColumn], batch: Batch
+) -> Iterator[pa.RecordBatch]:
+    """The file's rows in the columns' declared types, exactly."""
+    with _reading():
         for rows in file.iter_batches(_BATCH_ROWS, columns=names):
             if rows.num_rows:
                 yield _conformed(rows, columns, batch)
-    except RequestException:
-        raise  # the bucket, not the file
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError("corrupt_parquet", f"the file cannot be read as Parquet: {error}") from error
 
 
 def _conformed(rows: pa.RecordBatch, columns: list[ManifestColumn], batch: Batch) -> pa.RecordBatch:

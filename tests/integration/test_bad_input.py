@@ -354,6 +354,9 @@ def test_a_good_file_loads(case: GoodFile, lake: Lake) -> None:
     assert len(lake.archived()) == 3, "the file, a part, the manifest"
     loaded = lake.rows(batch)
     assert {row.pop("_extracted_at") for row in loaded} == {case.extracted_at or stored.created_at}
+    assert batch.extracted_at == (case.extracted_at or stored.created_at), (
+        "bronze takes no row for older than its batch"
+    )
     assert loaded == (ROWS if case.table == "orders" else rows_of(case.table).to_pylist())
     assert lake.announced.alerts == []
     check_again(lake, name)

@@ -24,7 +24,7 @@ from local.source import connect
 from local.stack.emulators import emulators_available
 from local.stack.options import REPOSITORY, StackOptions
 from services.core.batch import BatchState
-from services.core.naming import load_job_id, manifest_object, mirrored, part_object
+from services.core.naming import file_batch_id, load_job_id, manifest_object, mirrored, part_object
 from services.ops.dead_letters import dead_letters
 from tests.pipeline import filled, paused
 
@@ -270,6 +270,32 @@ def test_a_stranger_in_landing_goes_to_failed(client: Client) -> None:
     assert client.objects.read(settings.landing_bucket, moved) == b"hello"
     reason = json.loads(client.objects.read(settings.landing_bucket, f"{moved}.error.json") or b"{}")
     assert reason["code"] == "unknown_object"
+
+
+def test_a_part_that_is_brought_back_does_not_go_behind_what_is_newer(
+    client: Client, source: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    """Copied from the archive (docs/batches.md): its rows keep the time at which they were read (invariant 4)."""
+    settings = client.settings
+    first = client.state.batches_of_table("cnpj_ws")[0]
+    part = part_object(settings.landing_prefix, "cnpj_ws", first.id, 0)
+    content = client.objects.read(
+        settings.archive_bucket, mirrored(part, settings.landing_prefix, settings.archive_prefix)
+    )
+    assert content is not None
+    source.execute("UPDATE oltp.business_case_cnpj_ws SET share_capital = share_capital + 1, updated_at = now()")
+    cycle(client, "cnpj_ws")
+    at_rest(client)
+    name = f"{settings.landing_prefix}/cnpj_ws-restored.parquet"
+    stored = client.objects.create(settings.landing_bucket, name, io.BytesIO(content), "application/vnd.apache.parquet")
+    id = file_batch_id(stored.bucket, stored.name, stored.generation, stored.created_at)
+    deadline = time.monotonic() + WAIT.total_seconds()
+    while (batch := client.state.batch(id)) is None or batch.open:
+        assert time.monotonic() < deadline, batch
+        time.sleep(0.2)
+    assert (batch.state, batch.rows) == (BatchState.MERGED, first.rows)
+    settle(client, [id], WAIT)
+    at_rest(client)
 
 
 def test_a_run_without_changes_writes_nothing_and_a_snapshot_brings_the_rest(

@@ -1,13 +1,18 @@
 """What the dbt project promises besides its rows: selections, layout, documentation, agreement with tables.yaml."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from dbt.artifacts.schemas.freshness import FreshnessResult
+from dbt.cli.main import dbtRunner
+from dbt.contracts.graph.manifest import Manifest
+from dbt.contracts.graph.nodes import GenericTestNode, ModelNode
 
 from services.core.tables import BRONZE_COLUMNS, load_tables
-from tests.integration.warehouse_fixture import REPOSITORY, Dbt
+from tests.integration.warehouse_fixture import PROJECT, REPOSITORY, Dbt, declared_schema
 
 Node = Mapping[str, Any]
 TABLES = load_tables(REPOSITORY / "config" / "tables.yaml").tables
@@ -16,6 +21,22 @@ LAYERS = {
     "silver": {"cnpj_ws_clean", "installments_clean", "installments_rejected"},
     "gold": {"company_payment_summary", "payment_analytics_detailed"},
 }
+KEYS = {
+    "cnpj_ws": "buyer_tax_id",
+    "installments": "asset_id",
+    "cnpj_ws_clean": "buyer_tax_id",
+    "installments_clean": "asset_id",
+    "company_payment_summary": "buyer_tax_id",
+    "payment_analytics_detailed": "asset_id",
+}
+
+
+@pytest.fixture(scope="module")
+def manifest(dbt: Dbt) -> Manifest:
+    """The project, parsed once more: what dbt warns of is an error."""
+    parsed = dbt._invoke(dbtRunner(), ["parse", "--quiet", "--no-partial-parse", "--warn-error"]).result
+    assert isinstance(parsed, Manifest)
+    return parsed
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +117,87 @@ def test_everything_declared_is_described(models: dict[str, Node]) -> None:
         assert all(column["description"] for column in model["columns"].values()), name
 
 
-def test_the_rules(dbt: Dbt) -> None:
+def test_every_model_has_an_owner_and_only_gold_is_for_others(manifest: Manifest) -> None:
+    owners = {group.name: group.owner.email for group in manifest.groups.values()}
+    assert all(owners.values())
+    for layer, names in LAYERS.items():
+        for name in names:
+            model = manifest.nodes[f"model.credix.{name}"]
+            assert isinstance(model, ModelNode)
+            assert model.group in owners, name
+            assert model.access == ("public" if layer == "gold" else "protected"), name
+
+
+def test_every_key_is_tested(manifest: Manifest) -> None:
+    tested = {
+        (str(node.attached_node), str(node.column_name), node.test_metadata.name)
+        for node in manifest.nodes.values()
+        if isinstance(node, GenericTestNode)
+    }
+    for name, key in KEYS.items():
+        needed = {(f"model.credix.{name}", key, test) for test in ("not_null", "unique")}
+        assert needed <= tested, needed - tested
+    # The rejected are rows of bronze, whose key is tested; each has a reason.
+    assert {*KEYS, "installments_rejected"} == set().union(*LAYERS.values())
+    assert ("model.credix.installments_rejected", "rejection_reason", "not_null") in tested
+
+
+def test_what_reads_gold_is_named_with_its_owner(manifest: Manifest) -> None:
+    read = {node for exposure in manifest.exposures.values() for node in exposure.depends_on.nodes}
+    assert read >= {f"model.credix.{name}" for name in LAYERS["gold"]}
+    assert all(exposure.owner.email and exposure.maturity for exposure in manifest.exposures.values())
+
+
+def test_the_age_of_bronze_can_be_asked(dbt: Dbt, manifest: Manifest) -> None:
+    assert {source.name for source in manifest.sources.values()} == LAYERS["bronze"]
+    assert {source.schema for source in manifest.sources.values()} == {dbt.datasets.bronze}
+    row = dict.fromkeys(column.name for column in declared_schema("cnpj_ws")) | {"buyer_tax_id": "fresh"}
+    table = dbt.load("cnpj_ws__fresh", [row], declared_schema("cnpj_ws"))
+    facts: Node = {"deletes": "keep", "deleted_at": None, "merged_snapshot": None, "snapshot": False, "columns": []}
+    version = {"table": table, "batch_id": "fresh", "extracted_at": "2026-03-01T00:00:00Z", "source": "oltp.x"}
+    batch = {**version, **facts}
+    dbt.run("run", "--select", "cnpj_ws", batches={"cnpj_ws": [batch]})
+    command = ["source", "freshness", "--quiet", "--select", "source:bronze.cnpj_ws"]
+    freshness = dbt._invoke(dbtRunner(manifest=manifest), command).result
+    assert isinstance(freshness, FreshnessResult)
+    assert [(result.node.name, result.status) for result in freshness.results] == [("cnpj_ws", "pass")]
+    dbt.client.delete_table(f"{dbt.datasets.bronze}.cnpj_ws")
+
+
+def test_costs_can_be_told_apart_by_layer(manifest: Manifest) -> None:
+    for layer, names in LAYERS.items():
+        for name in names:
+            assert manifest.nodes[f"model.credix.{name}"].config.extra["labels"] == {"credix_layer": layer}
+
+
+@pytest.fixture(scope="module")
+def built(dbt: Dbt) -> Dbt:
     dbt.run("run", "--selector", "all")
-    statuses = dbt.run("test", "--selector", "rules")
-    assert len(statuses) >= 20
+    return dbt
+
+
+def test_every_column_there_is_declared(built: Dbt, models: dict[str, Node]) -> None:
+    for layer, names in LAYERS.items():
+        for name in names:
+            table = built.client.get_table(f"{PROJECT}.{getattr(built.datasets, layer)}.{name}")
+            assert [column.name for column in table.schema] == list(models[name]["columns"]), name
+
+
+def test_gold_has_a_contract(manifest: Manifest) -> None:
+    """Whether the views keep it, dbt checks when it makes them."""
+    for name in LAYERS["gold"]:
+        model = manifest.nodes[f"model.credix.{name}"]
+        assert isinstance(model, ModelNode)
+        assert model.config.contract.enforced, name
+        assert all(column.data_type for column in model.columns.values()), name
+
+
+def test_the_rules(built: Dbt, manifest: Manifest) -> None:
+    statuses = built.run("test", "--selector", "rules")
     assert set(statuses.values()) == {"pass"}
+    assert set(statuses) == {test.name for test in manifest.unit_tests.values()}
+    cases: Counter[str] = Counter()
+    for test in manifest.unit_tests.values():
+        cases[test.model] += len(test.expect.rows or [])
+    assert set(cases) == LAYERS["silver"] | LAYERS["gold"]
+    assert cases.total() >= 150, cases

@@ -10,6 +10,7 @@
 :mod:`.numerics`                NUMERIC has 38 digits, 9 of them decimals, and is divided exactly
 :mod:`.trimming`                TRIM removes every kind of white space
 :mod:`.contracts`               CREATE TABLE with columns AS a query in parentheses, as dbt contracts write it
+:mod:`.translation`             a statement is parsed and translated once; only faster
 =============================== ==========================================================================
 
 Each module has one ``apply()`` that replaces functions of bqemulator; they are looked up there by name, so a version of
@@ -25,11 +26,15 @@ from local.warehouse.patches import (
     one_thread,
     query_errors,
     table_changes,
+    translation,
     trimming,
 )
 
-PATCHES = (one_thread, query_errors, load_jobs, copy_jobs, table_changes, numerics, trimming, contracts, job_ids)
-"""In the order in which they are applied: ``job_ids`` wraps what the others put there."""
+PATCHES = (
+    *(one_thread, query_errors, load_jobs, copy_jobs, table_changes, numerics, trimming, contracts),
+    *(translation, job_ids),
+)
+"""In the order in which they are applied: the last two wrap what the others put there."""
 
 
 def apply_patches() -> None:

@@ -1,6 +1,8 @@
 """The local warehouse keeps BigQuery's promises, seen through Google's own client."""
 
 import datetime as dt
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
@@ -316,6 +318,34 @@ def test_trim_removes_all_white_space(client: bigquery.Client) -> None:
     text = "\\t a\u00a0b \\r\\n\u3000"
     (row,) = client.query_and_wait(f"SELECT trim('{text}') AS t, ltrim('\\n a ') AS l, trim('xax', 'x') AS x")
     assert tuple(row) == ("a\u00a0b", "a ", "a")
+
+
+def test_a_repeated_statement_follows_the_tables_columns(client: bigquery.Client, dataset: str) -> None:
+    """A statement is translated once; with other columns it is another translation, and so is one with other rows."""
+    query = f"SELECT avg(x) AS average FROM {dataset}.changed"
+    found = []
+    for made, value in [("NUMERIC", "1.5"), ("NUMERIC", "2.5"), ("INT64", "3")]:
+        client.query_and_wait(f"CREATE OR REPLACE TABLE {dataset}.changed AS SELECT CAST({value} AS {made}) AS x")
+        result = client.query_and_wait(query)
+        found += [(result.schema[0].field_type, row.average) for row in result]
+    assert found == [("NUMERIC", Decimal("1.5")), ("NUMERIC", Decimal("2.5")), ("FLOAT", 3.0)]
+
+
+def test_a_remembered_tree_is_not_the_one_that_a_caller_changed() -> None:
+    """In a process of its own: the patch holds for the whole process."""
+    program = """
+import sqlglot
+from local.warehouse.patches import translation
+translation.apply()
+sql = "SELECT trim(a) FROM t"
+first, second = sqlglot.parse_one(sql, read="bigquery"), sqlglot.parse_one(sql, read="bigquery")
+first.find(sqlglot.exp.Trim).replace(sqlglot.exp.column("b"))
+third = sqlglot.parse_one(sql, read="bigquery")
+assert translation._parsed.cache_info().hits == 2, translation._parsed.cache_info()
+print([tree.sql("bigquery") for tree in (first, second, third)])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['SELECT b FROM t', 'SELECT TRIM(a) FROM t', 'SELECT TRIM(a) FROM t']"
 
 
 def test_a_failed_query_is_an_error(client: bigquery.Client) -> None:

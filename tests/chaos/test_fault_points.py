@@ -41,7 +41,7 @@ from tests.chaos.undisturbed import (
     repeat_events,
     wait_for_rest,
 )
-from tests.pipeline import filled, paused
+from tests.pipeline import filled, little_dbt, paused
 
 SPEC = SampleSpec(rows=600, seed=23)
 PROFILE: Any = os.environ.get("CREDIX_CHAOS_PROFILE", "embedded")
@@ -126,7 +126,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         pytest.skip(reason)
     home = tmp_path_factory.mktemp("points")
     variables = {**SHORT_LEASES, "EXTRACT_CHUNK_PAGES": "4"}
-    options = StackOptions(profile=PROFILE, home=home, ephemeral=True, variables=variables)
+    dbt = little_dbt(home.with_name(f"{home.name}-dbt"))
+    options = StackOptions(profile=PROFILE, home=home, dbt_project=dbt, ephemeral=True, variables=variables)
     with filled(options, SPEC) as opened:
         run_cycle(opened, WAIT)
         yield opened

@@ -10,7 +10,6 @@ import dataclasses
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -40,7 +39,7 @@ from services.core.window import Window
 from services.loader.loading import Loader
 from services.loader.wiring import open_loader
 from tests.chaos.proxy import NEVER_ENDING, Action, Fault, FaultProxy
-from tests.pipeline import filled, paused
+from tests.pipeline import filled, little_dbt, paused
 
 PROFILE = os.environ.get("CREDIX_CHAOS_PROFILE", "embedded")
 
@@ -48,13 +47,6 @@ SPEC = SampleSpec(rows=600, seed=5)
 WAIT = timedelta(seconds=60)
 TABLE = "cnpj_ws"
 """The table that most tests change and extract."""
-
-SELECTORS = """
-selectors:
-  - name: downstream
-    definition: { method: fqn, value: cnpj_ws_clean, indirect_selection: empty }
-"""
-"""Of silver and gold one table: the others take half of the time, and no fault here is theirs."""
 
 INSERT_JOB = ("POST", r"/jobs(\?|$)")
 GET_LOAD_JOB = ("GET", r"/jobs/credix-load-")
@@ -71,8 +63,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     if PROFILE == "emulators" and (reason := emulators_available()):
         pytest.skip(reason)
     home = tmp_path_factory.mktemp("infrastructure")
-    dbt = shutil.copytree(REPOSITORY / "dbt", home.with_name("dbt"), ignore=shutil.ignore_patterns("target", "logs"))
-    (dbt / "selectors.yml").write_text(SELECTORS)
+    dbt = little_dbt(home.with_name(f"{home.name}-dbt"))
     options = StackOptions.model_validate({"profile": PROFILE, "home": home, "dbt_project": dbt, "ephemeral": True})
     with filled(options, SPEC) as opened:
         run_cycle(opened, WAIT)

@@ -35,7 +35,7 @@ from tests.chaos.undisturbed import (
     start_job,
     wait_for_rest,
 )
-from tests.pipeline import filled, paused
+from tests.pipeline import filled, little_dbt, paused
 from tests.processes import process
 
 SPEC = SampleSpec(rows=600, seed=29)
@@ -49,7 +49,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     if PROFILE == "emulators" and (reason := emulators_available()):
         pytest.skip(reason)
     home = tmp_path_factory.mktemp("pairs")
-    options = StackOptions(profile=PROFILE, home=home, ephemeral=True, variables=SHORT_LEASES)
+    dbt = little_dbt(home.with_name(f"{home.name}-dbt"))
+    options = StackOptions(profile=PROFILE, home=home, dbt_project=dbt, ephemeral=True, variables=SHORT_LEASES)
     with filled(options, SPEC) as opened:
         yield opened  # the first test brings everything
 

@@ -6,6 +6,7 @@ Two runs cannot share a process at the same time (dbt's own restriction); the tr
 import json
 import os
 import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -87,6 +88,21 @@ def _version(batch: Batch) -> dict[str, str]:
     return {"batch_id": batch.id, "extracted_at": batch.extracted_at.isoformat()}
 
 
+class _ParseState:
+    """Whether dbt went on from the parse state that the image brings (``DBT_PARTIAL_PARSE_FILE_PATH``, Dockerfile)."""
+
+    used = False
+    why: str | None = None
+    """Why not, in dbt's words."""
+
+    def note(self, event: Any) -> None:
+        """Take note of an event of dbt."""
+        if event.info.name in ("PartialParsingEnabled", "PartialParsingSkipParsing"):
+            self.used = True
+        elif event.info.name in ("UnableToPartialParse", "PartialParsingError", "PartialParsingNotEnabled"):
+            self.why = event.info.msg
+
+
 class DbtProject:
     """The project, parsed when it is first needed."""
 
@@ -128,9 +144,12 @@ class DbtProject:
             ConfigurationError: a bronze model is missing; names the table.
         """
         if self._manifest is None:
-            result = self._invoke(dbtRunner(), ["parse"])
+            started = time.monotonic()
+            state = _ParseState()
+            result = self._invoke(dbtRunner(callbacks=[state.note]), ["parse"])
             if not result.success:
                 raise DbtError(f"dbt parse of {self._settings.dbt_project_dir} failed: {result.exception}")
+            log.info("dbt.parsed", seconds=round(time.monotonic() - started, 3), from_state=state.used, why=state.why)
             manifest: Any = result.result
             models = {node.name for node in manifest.nodes.values() if node.resource_type == "model"}
             for table in self._tables.tables:

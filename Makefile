@@ -47,11 +47,12 @@ benchmark: benchmark-setup ## measure the extractor: ratios, in one run (ten min
 soak: setup ## random faults for ten minutes, then source and bronze compared: make soak MINUTES=60 SEED=3
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
-lint: setup ## ruff, mypy strict, import contracts
+lint: setup ## ruff, mypy strict, import contracts, sqlfluff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/sqlfluff lint dbt/models dbt/tests
 
 format: setup ## let ruff put the code in order
 	$(BIN)/ruff check --fix .

@@ -2,15 +2,15 @@
 -- known companies, payment_analytics_detailed has all.
 --
 -- An error: whatever the source sends, both sides are computed from the same clean rows. Only a wrong join or sum makes
--- them differ, and then every figure of gold is in doubt. (Installments without a company are the source's business: the
--- relationships test of silver warns of them.)
+-- them differ, and then every figure of gold is in doubt. (Installments without a company are the source's business:
+-- the relationships test of silver warns of them.)
 with installments as (
 
   select
-    payment_status,
-    original_amount,
-    expected_amount,
-    paid_amount,
+    installment.payment_status,
+    installment.original_amount,
+    installment.expected_amount,
+    installment.paid_amount,
     company.buyer_tax_id is not null as has_company
   from {{ ref('installments_clean') }} as installment
   left join {{ ref('cnpj_ws_clean') }} as company

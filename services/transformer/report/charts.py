@@ -1,12 +1,24 @@
-"""Charts as inline SVG whose colours are the page's: they follow its light or dark scheme, and ask for nothing."""
+"""Charts as inline SVG whose colours are the page's: they follow its light or dark scheme, and ask for nothing.
+
+A chart is as wide as a phone's card, so that its letters are as large there as the page's; where there is room, it
+grows. A chart of nothing is an empty text, and the page leaves it out.
+"""
 
 import pygal
 from pygal.etree import etree
+from pygal.formatters import HumanReadable
 from pygal.style import Style
 
 from services.core.batch import Batch
 from services.core.state.state import Run
 from services.transformer.report.facts import Share
+
+_WIDTH = 400
+_LETTER = 13
+_MOST = 24
+"""Bars side by side that a phone can still show."""
+_LETTER_WIDTH = 0.6 * _LETTER
+"""On average, as pygal reckons."""
 
 _STYLE = Style(
     background="transparent",
@@ -14,35 +26,24 @@ _STYLE = Style(
     foreground="var(--text)",
     foreground_strong="var(--text)",
     foreground_subtle="var(--line)",
+    value_colors=("var(--text)",),
     colors=("var(--first)", "var(--second)", "var(--third)", "var(--fourth)"),
     font_family="inherit",
-    label_font_size=12,
-    major_label_font_size=12,
-    legend_font_size=13,
-    value_font_size=12,
+    label_font_size=_LETTER,
+    major_label_font_size=_LETTER,
+    legend_font_size=_LETTER,
+    value_font_size=_LETTER,
     opacity="1",
     opacity_hover="1",
     transition="none",
 )
-_MOST = 24
-"""Bars side by side that a phone can still show."""
-
-
-def _settings(height: int) -> dict[str, object]:
-    return {
-        "style": _STYLE,
-        "js": [],  # else the page would ask for a script
-        "disable_xml_declaration": True,
-        "width": 720,
-        "height": height,
-        "legend_at_bottom": True,
-        "legend_at_bottom_columns": 2,
-        "show_legend": True,
-        "margin": 8,
-        "margin_bottom": 24,
-        "x_label_rotation": 40,
-        "value_formatter": lambda value: f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}",
-    }
+_COMMON: dict[str, object] = {
+    "style": _STYLE,
+    "js": [],  # else the page would ask for a script
+    "disable_xml_declaration": True,
+    "width": _WIDTH,
+    "margin": 4,
+}
 
 
 def _svg(chart: pygal.Graph, title: str) -> str:
@@ -57,47 +58,67 @@ def _svg(chart: pygal.Graph, title: str) -> str:
     return str(etree.tostring(root, encoding="unicode"))
 
 
+def _over_time(kind: type[pygal.Graph], runs: list[Run], series: dict[str, list[float]], title: str) -> str:
+    """Bars per run, oldest first, one colour per series."""
+    if not runs:
+        return ""
+    chart = kind(
+        **_COMMON, height=280, margin_left=20, margin_right=44, margin_bottom=26, legend_at_bottom=True,
+        legend_at_bottom_columns=2, truncate_legend=-1, truncate_label=-1, x_labels_major_count=3,
+        show_minor_x_labels=False, value_formatter=HumanReadable(),
+    )  # fmt: skip
+    chart.x_labels = [f"{run.started_at:%d %b %H:%M}" for run in runs]
+    for name, values in series.items():
+        chart.add(name, values)
+    return _svg(chart, title)
+
+
+def _ranked(values: list[tuple[str, float, str]], title: str) -> str:
+    """Bars of (name, value, value as it is written), the first on top. The whole of it is told to who cannot see it."""
+    if not values:
+        return ""
+    room = 12 + _LETTER_WIDTH * max(len(written) for _, _, written in values)
+    longest = int((0.75 * _WIDTH - room) / _LETTER_WIDTH)  # a quarter at least is for the bars
+    chart = pygal.HorizontalBar(
+        **_COMMON, height=24 + 30 * len(values), margin_right=room, show_legend=False, show_x_labels=False,
+        show_y_guides=False, print_values=True, print_values_position="top",
+    )  # fmt: skip
+    names = [name if len(name) <= longest else f"{name[: longest - 1]}…" for name, _, _ in values]
+    chart.x_labels = names[::-1]
+    chart.add(title, [{"value": value, "formatter": lambda _, w=written: w} for _, value, written in reversed(values)])
+    return _svg(chart, f"{title}: {', '.join(f'{name} {written}' for name, _, written in values)}")
+
+
 def rows_per_run(runs: list[Run], batches: list[Batch]) -> str:
     """Rows extracted, loaded and merged, per run of the transformer that merged something."""
     by_id = {batch.id: batch for batch in batches}
     shown = [run for run in runs if run.details.get("merges")][-_MOST:]
-    chart = pygal.Bar(**_settings(320))
-    chart.x_labels = [f"{run.started_at:%d %b %H:%M}" for run in shown]
     merged_ids = [[id_ for merge in run.details["merges"] for id_ in merge["batches"]] for run in shown]
-    chart.add("extracted", [sum(by_id[i].rows for i in ids if i in by_id) for ids in merged_ids])
-    chart.add("loaded", [sum(merge["rows"] for merge in run.details["merges"]) for run in shown])
-    chart.add("changed in bronze", [sum(merge["rows_merged"] or 0 for merge in run.details["merges"]) for run in shown])
-    return _svg(chart, "Rows extracted, loaded and changed in bronze, per run")
+    series: dict[str, list[float]] = {
+        "extracted": [sum(by_id[i].rows for i in ids if i in by_id) for ids in merged_ids],
+        "loaded": [sum(merge["rows"] for merge in run.details["merges"]) for run in shown],
+        "changed in bronze": [sum(merge["rows_merged"] or 0 for merge in run.details["merges"]) for run in shown],
+    }
+    return _over_time(pygal.Bar, shown, series, "Rows extracted, loaded and changed in bronze, per run")
 
 
 def seconds_per_run(runs: list[Run]) -> str:
     """Seconds of bronze and of silver and gold with their tests, per run."""
     shown = [run for run in runs if run.details.get("seconds")][-_MOST:]
-    chart = pygal.StackedBar(**_settings(300))
-    chart.x_labels = [f"{run.started_at:%d %b %H:%M}" for run in shown]
-    chart.add("bronze", [run.details["seconds"].get("bronze", 0) for run in shown])
-    chart.add("silver, gold, tests", [run.details["seconds"].get("downstream", 0) for run in shown])
-    return _svg(chart, "Seconds per run, by stage")
+    series: dict[str, list[float]] = {
+        "bronze": [run.details["seconds"].get("bronze", 0) for run in shown],
+        "silver, gold, tests": [run.details["seconds"].get("downstream", 0) for run in shown],
+    }
+    return _over_time(pygal.StackedBar, shown, series, "Seconds per run, by stage")
 
 
 def shares(title: str, found: list[Share]) -> str:
     """Groups of a whole as bars, the greatest first."""
-    chart = pygal.HorizontalBar(
-        **{**_settings(90 + 28 * len(found)), "show_legend": False, "print_values": True, "x_label_rotation": 0}
-    )
-    chart.x_labels = [share.name for share in reversed(found)]
-    chart.add(title, [share.count for share in reversed(found)])
-    return _svg(chart, title)
+    return _ranked([(share.name, share.count, f"{share.count:,}") for share in found], title)
 
 
 def model_seconds(nodes: list[dict[str, object]]) -> str:
     """Seconds per model of the newest run, the slowest first."""
-    models = [node for node in nodes if node["resource_type"] == "model"]
-    models = sorted(models, key=lambda node: float(str(node["seconds"])), reverse=True)[:12]
-    chart = pygal.HorizontalBar(
-        **{**_settings(90 + 28 * len(models)), "show_legend": False, "print_values": True, "x_label_rotation": 0}
-    )
-    chart.value_formatter = lambda value: f"{value:.2f} s"
-    chart.x_labels = [str(node["name"]) for node in reversed(models)]
-    chart.add("seconds", [float(str(node["seconds"])) for node in reversed(models)])
-    return _svg(chart, "Seconds per model")
+    seconds = [(str(node["name"]), float(str(node["seconds"]))) for node in nodes if node["resource_type"] == "model"]
+    slowest = sorted(seconds, key=lambda model: model[1], reverse=True)[:12]
+    return _ranked([(name, value, f"{value:,.2f} s") for name, value in slowest], "Seconds per model")

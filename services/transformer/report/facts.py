@@ -75,10 +75,10 @@ class Facts:
     failed: list[FailedObject]
     failed_count: int
     """All objects in failed/."""
-    rejected: list[Share]
-    """Rows that silver left out, by reason."""
-    tiers: list[Share]
-    """Companies by payment tier."""
+    rejected: list[Share] | None
+    """Rows that silver left out, by reason; None when silver did not answer."""
+    tiers: list[Share] | None
+    """Companies by payment tier; None when gold did not answer."""
 
     @property
     def tests(self) -> list[dict[str, Any]]:
@@ -100,7 +100,7 @@ def collect(
     """Gather the facts.
 
     Raises:
-        Exception: the state or the bucket could not be asked. What gold does not answer is left out.
+        Exception: the state or the bucket could not be asked. What silver and gold do not answer is None.
     """
     since = now - SPAN
     per_table = {name: state.batches_of_table(name, since) for name in tables.names()}
@@ -147,12 +147,12 @@ def _failed(settings: TransformerSettings, objects: ObjectStore) -> tuple[list[F
     return failed, len(stored) - len(reasons)
 
 
-def _shares(client: bigquery.Client, relation: str, column: str) -> list[Share]:
-    """Rows of a relation by a column, the most first; empty when it cannot be asked."""
+def _shares(client: bigquery.Client, relation: str, column: str) -> list[Share] | None:
+    """Rows of a relation by a column, the most first; None when it cannot be asked."""
     query = f"SELECT {column}, count(*) FROM `{relation}` GROUP BY {column} ORDER BY 2 DESC, 1"  # noqa: S608
     labels = bigquery.QueryJobConfig(labels={"credix_stage": "report"})
     try:
         return [Share(str(name), int(count)) for name, count in client.query(query, job_config=labels).result()]
     except Exception:
         log.exception("report.not_answered", relation=relation)
-        return []
+        return None

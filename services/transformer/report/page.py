@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from services.core.batch import BatchState
+from services.core.batch import Batch, BatchState
 from services.transformer.report import charts
 from services.transformer.report.facts import Facts
 
@@ -15,6 +15,8 @@ LATE = timedelta(hours=26)
 """A table that was extracted every day is not behind it by more."""
 
 _MOST_BATCHES = 40
+_AT_ONCE = 10
+"""Batches that are shown before the reader asks for more; those that are not merged always are."""
 
 _TONES = {
     BatchState.MERGED: "good",
@@ -55,6 +57,16 @@ def headline(facts: Facts) -> tuple[str, str]:
     return "good", "All tables are merged, all tests pass or warn"
 
 
+def _remarks(batch: Batch) -> str:
+    """What is to be known of a batch: why it failed or waits, values that were not held, how the source differed."""
+    remarks = [f"{count:,} value(s) of {column} could not be held." for column, count in batch.unrepresentable.items()]
+    if batch.error:
+        remarks.insert(0, f"{batch.error.code}: {batch.error.message}")
+    elif batch.trouble:
+        remarks.insert(0, f"attempt {batch.load_attempts}: {batch.trouble}")
+    return " ".join([*remarks, *(f"{difference}." for difference in batch.drift)])
+
+
 def _newest_failed(facts: Facts, table: str) -> bool:
     mine = [batch for batch in facts.batches if batch.table == table]
     return bool(mine) and mine[-1].state is BatchState.FAILED
@@ -66,25 +78,39 @@ def render(facts: Facts) -> str:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"moment": _moment, "span": _span, "number": lambda value: f"{value:,}"}
+    environment.filters |= {
+        "moment": _moment, "span": _span, "number": lambda value: f"{value:,}", "remarks": _remarks,
+    }  # fmt: skip
     run = facts.runs[-1] if facts.runs else None
     nodes: list[dict[str, Any]] = run.details.get("nodes", []) if run else []
     tone, sentence = headline(facts)
     drawn = {
-        "rows": Markup(charts.rows_per_run(facts.runs, facts.batches)),  # noqa: S704 - drawn here, names escaped
-        "seconds": Markup(charts.seconds_per_run(facts.runs)),  # noqa: S704
-        "models": Markup(charts.model_seconds(nodes)),  # noqa: S704
-        "tiers": Markup(charts.shares("Companies by payment tier", facts.tiers)),  # noqa: S704
-        "rejected": Markup(charts.shares("Installments that silver left out", facts.rejected)),  # noqa: S704
+        "business": {
+            "Companies by payment tier": charts.shares("Companies by payment tier", facts.tiers or []),
+            "Installments that silver left out, by reason": charts.shares(
+                "Installments that silver left out, by reason", facts.rejected or []
+            ),
+        },
+        "runs": {
+            "Rows per run": charts.rows_per_run(facts.runs, facts.batches),
+            "Seconds per run": charts.seconds_per_run(facts.runs),
+            "Seconds per model, last run": charts.model_seconds(nodes),
+        },
     }
+    newest = list(reversed(facts.batches))[:_MOST_BATCHES]
+    at_once = [b for at, b in enumerate(newest) if at < _AT_ONCE or b.state is not BatchState.MERGED]
+    tests = sorted(facts.tests, key=lambda t: (t["status"] == "warn", t["name"]))
     return environment.get_template("page.html.jinja").render(
         facts=facts,
         run=run,
         tone=tone,
         sentence=sentence,
-        charts=drawn,
+        # Drawn here, names escaped.
+        figures={part: {name: Markup(svg) for name, svg in of.items() if svg} for part, of in drawn.items()},  # noqa: S704
         tones=_TONES,
         late=LATE,
-        batches=list(reversed(facts.batches))[:_MOST_BATCHES],
-        tests=sorted(facts.tests, key=lambda t: (t["status"] == "pass", t["status"] == "warn", t["name"])),
+        batches=at_once,
+        older_batches=[batch for batch in newest if batch not in at_once],
+        tests=[test for test in tests if test["status"] != "pass"],
+        passed=[test for test in tests if test["status"] == "pass"],
     )

@@ -134,3 +134,27 @@ def test_the_page_asks_for_nothing_from_elsewhere() -> None:
 def test_an_empty_pipeline_has_a_page() -> None:
     page = render(Facts(NOW, "p", [], [], [], [], 0, [], []))
     assert "No run with tests" in page
+    assert "No installment was left out" in page
+
+
+def test_a_layer_that_does_not_answer_is_not_taken_for_an_empty_one() -> None:
+    page = render(replace(GOOD, rejected=None, tiers=None))
+    assert "Silver does not answer" in page
+    assert "Gold does not answer" in page
+    assert "No installment was left out" not in page
+
+
+def test_what_needs_a_look_is_in_the_open_and_the_rest_is_folded() -> None:
+    nodes = [node("a_failing_test", "test", "fail", 1), node("a_warning_test", "test", "warn", 1)]
+    nodes += [node(f"passing_{number}", "test", "pass", 0) for number in range(3)]
+    waiting = batch(100, BatchState.LANDED, load_attempts=2, trouble="the bucket is away", drift=["column x is new"])
+    batches = [waiting, *(batch(hours, BatchState.MERGED) for hours in range(50, 30, -1))]
+    page = render(replace(GOOD, runs=[run("tests_failed", *nodes)], batches=batches))
+    folded = "".join(re.findall(r"<details>.*?</details>", page, re.DOTALL))
+    opened = re.sub(r"(?s)<details>.*?</details>", "", page)
+    assert "3 test(s) pass" in folded
+    assert "passing_0" in folded
+    assert opened.index("a_failing_test") < opened.index("a_warning_test")
+    assert "attempt 2: the bucket is away column x is new." in opened
+    assert "10 more that were merged" in folded
+    assert (batches[-1].id in opened, batches[1].id in folded) == (True, True)

@@ -44,7 +44,8 @@
 {% macro newest_versions(batches, key) -%}
 {%- set columns = source_columns(batches) -%}
 {%- set snapshots = deleting_snapshots(batches) -%}
-{%- set sweeps = is_incremental() and batches | selectattr('snapshot') | selectattr('deletes', 'equalto', 'soft') | list -%}
+{%- set sweeps = gone_rows_are_sought(batches) -%}
+{%- set touched = touched_partitions('held') -%}
 with versions as (
 
   {{ rows_of_batches(columns, batches) }}
@@ -97,6 +98,7 @@ from newest
 {%- if is_incremental() %}
 left join {{ this }} as held
   on {% for name in key %}{{ 'and ' if not loop.first }}held.{{ adapter.quote(name) }} = newest.{{ adapter.quote(name) }} {% endfor %}
+  {{- ' and ' ~ touched if touched }}
 where
   held._extracted_at is null
   or held._extracted_at < newest._extracted_at

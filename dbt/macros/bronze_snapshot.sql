@@ -33,15 +33,17 @@ where not exists (select 1 from {{ this }} as held where not {{ is_older('held',
 {%- endmacro %}
 
 
-{#- The MERGE that dbt writes, with the key's names quoted; without a key, the one that replaces a snapshot. In place of
-    dbt's own, which without a key only inserts. -#}
+{#- The MERGE that dbt writes, with the key's names quoted, and only on the partitions that can match; without a key, the
+    one that replaces a snapshot. In place of dbt's own, which without a key only inserts. -#}
 {% macro bigquery__get_merge_sql(target, source, unique_key, dest_columns, incremental_predicates=none) -%}
   {%- if unique_key -%}
+    {%- set touched = touched_partitions('DBT_INTERNAL_DEST') -%}
     {%- set quoted = [] -%}
     {%- for name in ([unique_key] if unique_key is string else unique_key) -%}
       {%- do quoted.append(adapter.quote(name)) -%}
     {%- endfor -%}
-    {{ dbt.default__get_merge_sql(target, source, quoted, dest_columns, incremental_predicates) }}
+    {%- set predicates = (incremental_predicates or []) + ([touched] if touched else []) -%}
+    {{ dbt.default__get_merge_sql(target, source, quoted, dest_columns, predicates) }}
   {%- else -%}
     {%- set batch = snapshot_to_hold(run_batches()) -%}
     {%- set names = get_quoted_csv(dest_columns | map(attribute='name')) -%}

@@ -194,6 +194,8 @@ REMOVED_ON = SchemaField("removed_on", "TIMESTAMP")
 ITEM = [ID, VALUE, REMOVED_ON]
 REMOVALS = [ID, SchemaField("day", "DATE"), SchemaField("clock", "DATETIME"), SchemaField("moment", "TIMESTAMP")]
 RESERVED = [SchemaField(name, "INT64") for name in ("order", "Group", "select", "held", "newest", "DBT_INTERNAL_DEST")]
+DAYS = [ID, SchemaField("day", "DATE"), SchemaField("value", "INT64")]
+BY_ID = {"field": "id", "data_type": "int64", "range": {"start": 0, "end": 6, "interval": 1}}
 CASES = 10
 """Models on which random histories run side by side: most of a run's time is dbt's, not the model's."""
 
@@ -207,7 +209,9 @@ def made(warehouse_endpoint: Warehouse, tmp_path_factory: pytest.TempPathFactory
         "reserved": BronzeModel(RESERVED, ["order", "Group"]),
         "reserved_whole": BronzeModel(RESERVED, []),
         "whole": BronzeModel(ITEM, []),
-    } | {f"case_{number}": BronzeModel(ITEM, ["id"]) for number in range(CASES)}
+        "by_day": BronzeModel(DAYS, ["id", "day"], {"field": "day", "data_type": "date", "granularity": "month"}),
+        "by_value": BronzeModel(DAYS, ["id"], {"field": "day", "data_type": "date"}),
+    } | {f"case_{number}": BronzeModel(ITEM, ["id"], BY_ID if number % 2 else None) for number in range(CASES)}
     return bronze_project(warehouse_endpoint, tmp_path_factory.mktemp("made"), "made", models)
 
 
@@ -674,6 +678,38 @@ def test_reserved_words_are_names_of_columns(made: Dbt, model: str) -> None:
     assert found == {2: ([2, 2, 2, 2], 5, 6)}
     assert len(feed.rows()) == (2 if model == "reserved" else 1)
     feed.drop()
+
+
+def test_a_table_partitioned_by_a_column_of_its_key_is_merged_in_the_partitions_of_the_batches(made: Dbt) -> None:
+    feed = Feed(made, "by_day", {"deletes": "soft"})
+
+    def days(value: int, *numbers: int) -> list[Row]:
+        return [{"id": 1, "day": dt.date(2026, 3, number), "value": value} for number in numbers]
+
+    def values() -> dict[int, tuple[int, bool]]:
+        return {row["day"].day: (row["value"], row["_deleted_at"] is None) for row in feed.rows()}
+
+    condition = '`day` between cast("2026-03-02" as date) and cast("2026-03-09" as date)'
+    feed.merge(feed.load("a", 0, days(1, 1, 2, 5, 9, 10), DAYS))
+    feed.merge(feed.load("b", 1, days(2, 2, 5), DAYS), feed.load("c", 1, days(3, 9), DAYS))
+    assert values() == {1: (1, True), 2: (2, True), 5: (2, True), 9: (3, True), 10: (1, True)}
+    statement = made.executed("by_day")
+    assert f"held.{condition}" in statement
+    assert f"DBT_INTERNAL_DEST.{condition}" in statement
+    feed.merge(feed.load("d", 2, [], DAYS))
+    assert "between" not in made.executed("by_day")
+    # What a snapshot finds gone can be in any partition.
+    feed.merge(feed.load("e", 3, days(4, 5), DAYS, snapshot=True))
+    assert "between" not in made.executed("by_day")
+    assert values() == {1: (1, False), 2: (2, False), 5: (4, True), 9: (3, False), 10: (1, False)}
+
+
+def test_a_partition_column_outside_the_key_may_change(made: Dbt) -> None:
+    feed = Feed(made, "by_value")
+    feed.merge(feed.load("a", 0, [{"id": 1, "day": dt.date(2026, 3, 1), "value": 1}], DAYS))
+    feed.merge(feed.load("b", 1, [{"id": 1, "day": dt.date(2026, 9, 9), "value": 2}], DAYS))
+    assert feed.values() == {1: 2}
+    assert feed.column("day") == {1: dt.date(2026, 9, 9)}
 
 
 PAIRS = [SchemaField("a", "STRING", mode="REQUIRED"), SchemaField("b", "INT64", mode="REQUIRED")]

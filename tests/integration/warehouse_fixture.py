@@ -226,6 +226,8 @@ class BronzeModel:
     """The declared ones."""
     key: list[str]
     """Empty for a table that a snapshot replaces whole."""
+    partition_by: dict[str, Any] | None = None
+    """As in a model's config."""
 
 
 def bronze_project(warehouse: Warehouse, folder: Path, name: str, models: dict[str, BronzeModel]) -> Dbt:
@@ -235,7 +237,9 @@ def bronze_project(warehouse: Warehouse, folder: Path, name: str, models: dict[s
     shutil.copy(DBT_PROJECT / "dbt_project.yml", folder)
     shutil.copytree(DBT_PROJECT / "macros", folder / "macros", dirs_exist_ok=True)
     for model, made in models.items():
-        config = f"{{{{ config(unique_key={made.key}) }}}}\n" if made.key else ""
+        facts = {"unique_key": made.key, "partition_by": made.partition_by}
+        named = ", ".join(f"{name}={fact}" for name, fact in facts.items() if fact)
+        config = f"{{{{ config({named}) }}}}\n" if named else ""
         (bronze / f"{model}.sql").write_text(f"{config}{{{{ bronze() }}}}\n")
     declared = [
         {

@@ -37,12 +37,13 @@ test: setup ## all tests, two files at a time (TESTS=tests/unit for some, one at
 benchmark-setup: setup ## install the engines that the benchmark compares with
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/benchmark.txt
 
-benchmark: benchmark-setup ## measure the extractor: ratios, in one run (ten minutes, 5 GB of disk; quiet machine)
+benchmark: benchmark-setup ## measure extractor and transformer: ratios, in one run (a quarter of an hour, 5 GB of disk; quiet machine)
 	$(BIN)/python -m benchmarks.extraction engines
 	$(BIN)/python -m benchmarks.extraction engines --no-upload
 	$(BIN)/python -m benchmarks.extraction memory
 	$(BIN)/python -m benchmarks.extraction incremental
 	$(BIN)/python -m benchmarks.extraction start
+	$(BIN)/python -m benchmarks.transformation
 
 soak: setup ## random faults for ten minutes, then source and bronze compared: make soak MINUTES=60 SEED=3
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)

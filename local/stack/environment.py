@@ -21,6 +21,7 @@ _NAMED_BY_SETTINGS = (
     "dataset_bronze",
     "dataset_silver",
     "dataset_gold",
+    "dataset_elementary",
     "batch_loaded_topic",
     "state_namespace",
 )

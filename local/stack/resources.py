@@ -14,12 +14,6 @@ LANDING_TOPIC = "credix-landing"
 LOADER_SUBSCRIPTION = "credix-loader"
 TRANSFORMER_SUBSCRIPTION = "credix-transformer"
 
-ELEMENTARY_DATASET = "business_case_elementary"
-"""Elementary's tables."""
-
-ELEMENTARY_TESTS_DATASET = f"{ELEMENTARY_DATASET}__tests"
-"""Elementary's anomaly tests write here; on bqemulator they pass only when it exists already."""
-
 
 class ResourceSettings(LoaderSettings, TransformerSettings):
     """Everything that names a resource."""
@@ -108,8 +102,9 @@ def plan_resources(
             Dataset(settings.dataset_bronze),
             Dataset(settings.dataset_silver),
             Dataset(settings.dataset_gold),
-            Dataset(ELEMENTARY_DATASET),
-            Dataset(ELEMENTARY_TESTS_DATASET),
+            Dataset(settings.dataset_elementary),
+            # Elementary makes it itself, if it may make datasets: the services may not.
+            Dataset(f"{settings.dataset_elementary}__tests"),
         ),
         topics=(*topics, *map(dead_letter, topics), settings.alert_topic),
         pull=(

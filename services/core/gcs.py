@@ -44,9 +44,12 @@ class GcsObjectStore:
             return _described(found)
         return _described(blob)
 
-    def replace(self, bucket: str, name: str, data: bytes, content_type: str) -> StoredObject:
+    def replace(
+        self, bucket: str, name: str, data: bytes, content_type: str, cache_control: str | None = None
+    ) -> StoredObject:
         """Write an object whether it is there or not."""
         blob = self._client.bucket(bucket).blob(name)
+        blob.cache_control = cache_control
         blob.upload_from_string(data, content_type=content_type, checksum="crc32c", retry=DEFAULT_RETRY)
         return _described(blob)
 

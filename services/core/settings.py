@@ -9,7 +9,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AliasChoices, BeforeValidator, Field, PositiveInt, SecretStr, ValidationError
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.core.errors import ConfigurationError
@@ -149,6 +158,40 @@ class TransformerSettings(CoreSettings, WarehouseSettings):
     transform_lease: Duration = Field(
         default=timedelta(seconds=60), description="How long a dead transformer blocks the next (ISO 8601, or seconds)."
     )
+    observe: Literal["off", "job", "run"] = Field(
+        default="job",
+        description="Who publishes Elementary's report and dbt's docs: nobody; only `--observe`; also each transformer "
+        "after its work (docs/observability.md).",
+    )
+    observe_interval: Duration = Field(
+        default=timedelta(hours=1),
+        description="With `OBSERVE=run`: how old the published report has to be (ISO 8601, or seconds).",
+    )
+    observe_timeout: Duration = Field(
+        default=timedelta(minutes=9), description="How long all of it may take (ISO 8601, or seconds)."
+    )
+    dataset_elementary: str = Field(
+        default="business_case_elementary",
+        description="Dataset of Elementary's tables; its tests also use `<it>__tests`.",
+    )
+    dbt_packages_folder: Path | None = Field(
+        default=None,
+        description="Folder of Elementary's dbt packages; `observability/dbt_packages` in the dbt project if not set.",
+    )
+    slack_webhook: SecretStr = Field(
+        default=SecretStr(""), description="Where Elementary's alerts go, in the form of Slack's incoming webhooks."
+    )
+    teams_webhook: SecretStr = Field(
+        default=SecretStr(""), description="Where they go instead, in the form of Microsoft Teams' webhooks."
+    )
+
+    @field_validator("teams_webhook")
+    @classmethod
+    def _one_webhook(cls, teams: SecretStr, others: ValidationInfo) -> SecretStr:
+        slack = others.data.get("slack_webhook")
+        if teams.get_secret_value() and slack is not None and slack.get_secret_value():
+            raise ValueError("Elementary sends its alerts to one place: set SLACK_WEBHOOK or TEAMS_WEBHOOK")
+        return teams
 
 
 class OpsSettings(CoreSettings, WarehouseSettings):

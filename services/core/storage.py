@@ -30,8 +30,14 @@ class ObjectStore(Protocol):
     ) -> StoredObject:
         """Write an object that is not there yet; the same content again is no error, other content is a DataError."""
 
-    def replace(self, bucket: str, name: str, data: bytes, content_type: str) -> StoredObject:
-        """Write an object whether it is there or not."""
+    def replace(
+        self, bucket: str, name: str, data: bytes, content_type: str, cache_control: str | None = None
+    ) -> StoredObject:
+        """Write an object whether it is there or not.
+
+        Without ``cache_control`` a public object may be shown for an hour after it was replaced
+        (https://cloud.google.com/storage/docs/metadata#cache-control).
+        """
 
     def read(self, bucket: str, name: str) -> bytes | None:
         """An object's content, or None."""

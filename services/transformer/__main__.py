@@ -1,39 +1,66 @@
-"""One reconcile as a job: ``python -m services.transformer``.
+"""A job: ``python -m services.transformer``, one reconcile; with ``--observe``, the reports (docs/observability.md).
 
-Exit codes: 0 all that was due is done, or another process is at it; 1 something could not be done, the log says what;
-2 settings or tables.yaml are wrong.
+Exit codes: 0 all that was due is done, or is off, or another process is at it; 1 something could not be done, the log says
+what; 2 settings or tables.yaml are wrong.
 """
 
+import argparse
 import json
 import os
 import socket
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
 from services.core.errors import ConfigurationError, PipelineError
 from services.core.service import end_on_sigterm, start
 from services.core.settings import TransformerSettings
-from services.transformer.wiring import open_transformer
+from services.core.tables import Tables
+from services.transformer.observability.observation import observe_after_work
+from services.transformer.wiring import open_observer, open_transformer
 
 log = structlog.get_logger()
 
 
-def main() -> int:
-    """Reconcile once; returns the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do the job once; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m services.transformer", description=__doc__)
+    parser.add_argument(
+        "--observe", action="store_true", help="publish Elementary's report and dbt's docs instead, and send the alerts"
+    )
+    observe = parser.parse_args(arguments).observe
     end_on_sigterm()
+    holder = f"{socket.gethostname()}-{os.getpid()}"
     try:
-        transformer = open_transformer(*start(TransformerSettings, "transformer"))
-        reports = transformer.reconcile_or_leave(f"{socket.gethostname()}-{os.getpid()}")
+        settings, tables = start(TransformerSettings, "transformer")
+        done, code = _observe(settings, holder) if observe else _reconcile(settings, tables, holder)
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except PipelineError as error:
-        log.error("reconcile.failed", reason=str(error))
+        log.error("observation.failed" if observe else "reconcile.failed", reason=str(error))
         return 1
+    print(json.dumps(done))  # noqa: T201
+    return code
+
+
+def _reconcile(settings: TransformerSettings, tables: Tables, holder: str) -> tuple[dict[str, Any], int]:
+    reports = open_transformer(settings, tables).reconcile_or_leave(holder)
+    if reports:
+        observe_after_work(settings, lambda: open_observer(settings), holder)
     passes = [{"run_id": r.run_id, "outcome": r.outcome(), "merges": r.merges} for r in reports or []]
-    print(json.dumps({"left_to_another": reports is None, "passes": passes}))  # noqa: T201
-    return 0
+    return {"left_to_another": reports is None, "passes": passes}, 0
+
+
+def _observe(settings: TransformerSettings, holder: str) -> tuple[dict[str, Any], int]:
+    if settings.observe == "off":
+        return {"observe": "off"}, 0
+    observation = open_observer(settings).observe(holder)
+    if observation is None:
+        return {"left_to_another": True}, 0
+    return {"left_to_another": False} | observation.as_dict(), 1 if observation.problems else 0
 
 
 if __name__ == "__main__":

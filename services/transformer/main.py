@@ -15,8 +15,9 @@ from cloudevents.http import CloudEvent
 from services.core.events import parse_message
 from services.core.service import start
 from services.core.settings import TransformerSettings
+from services.transformer.observability.observation import Observer, observe_after_work
 from services.transformer.reconcile import Transformer
-from services.transformer.wiring import open_transformer
+from services.transformer.wiring import open_observer, open_transformer
 
 log = structlog.get_logger()
 
@@ -27,6 +28,11 @@ _SETTINGS, _TABLES = start(TransformerSettings, "transformer")
 @lru_cache(maxsize=1)
 def _transformer() -> Transformer:
     return open_transformer(_SETTINGS, _TABLES)
+
+
+@lru_cache(maxsize=1)
+def _observer() -> Observer:
+    return open_observer(_SETTINGS)
 
 
 @functions_framework.cloud_event
@@ -45,3 +51,5 @@ def handle(event: CloudEvent) -> None:
             log.exception("event.failed", reason=str(error))
             raise
         log.info("event.handled", passes=len(reports) if reports is not None else None)
+        if reports:
+            observe_after_work(_SETTINGS, _observer, holder)

@@ -7,6 +7,7 @@ from services.core.tables import Tables
 from services.core.warehouse import bigquery_client
 from services.transformer.artifacts import BucketArtifacts
 from services.transformer.dbt_project import DbtProject
+from services.transformer.observability.observation import Observer
 from services.transformer.reconcile import Transformer
 from services.transformer.report.publish import RunReports
 
@@ -24,4 +25,14 @@ def open_transformer(settings: TransformerSettings, tables: Tables) -> Transform
         dbt=DbtProject(settings, tables),
         artifacts=BucketArtifacts(settings, objects),
         reports=RunReports(settings, tables, state, objects, client),
+    )
+
+
+def open_observer(settings: TransformerSettings) -> Observer:
+    """What publishes Elementary's report and dbt's docs, on the same."""
+    return Observer(
+        settings=settings,
+        state=open_state(settings),
+        objects=GcsObjectStore(settings.gcp_project),
+        client=bigquery_client(settings.gcp_project, settings.bigquery_location),
     )

@@ -401,7 +401,7 @@ class Bucket:
             self.manifests.append(name)
         return self._described(bucket, name)
 
-    def replace(self, bucket: str, name: str, data: bytes, _: str) -> StoredObject:
+    def replace(self, bucket: str, name: str, data: bytes, *_: object) -> StoredObject:
         self.objects[bucket, name] = data
         return self._described(bucket, name)
 

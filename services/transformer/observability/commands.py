@@ -1,0 +1,115 @@
+"""dbt and edr as processes of their own: where they work, what they are told, how long they may take."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from services.core.errors import PipelineError
+from services.core.settings import TransformerSettings
+
+DBT = "from dbt.cli.main import cli; cli()"
+EDR = "from elementary.cli.cli import cli; cli()"
+
+_SAID = 1500
+"""Characters of a failed command's output that go into the error."""
+
+
+class CommandFailed(PipelineError):
+    """A command of dbt or Elementary failed, or took too long; its last words are in the message."""
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Runs commands in a folder, all of them within one time limit."""
+
+    settings: TransformerSettings
+    folder: Path
+    """Working folder and home of the commands; whoever made it, removes it."""
+    ends_at: float
+    """By ``time.monotonic``."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """How long each took."""
+
+    def run(self, name: str, program: str, arguments: list[str], *, accept: tuple[int, ...] = (0,), **env: str) -> int:
+        """Run a program of this environment; returns its exit code.
+
+        Args:
+            name: what to call it in ``seconds`` and in errors.
+            program: DBT or EDR.
+            arguments: never a secret: every user of the machine can read them.
+            accept: exit codes that are no failure.
+            env: variables beyond those of :meth:`environment`.
+
+        Raises:
+            CommandFailed: another exit code, or no time left.
+        """
+        started = time.monotonic()
+        output = self.folder / f"{name}.log"
+        try:
+            with output.open("wb") as log:
+                # On an exception, SIGTERM's among them, the process is killed and waited for.
+                done = subprocess.run(
+                    [sys.executable, "-c", program, *arguments],
+                    cwd=self.folder,
+                    env=self.environment() | env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    timeout=max(self.ends_at - started, 0.1),
+                    check=False,
+                )
+        except subprocess.TimeoutExpired as error:
+            raise CommandFailed(f"{name}: no time left (OBSERVE_TIMEOUT); {self._last_words(output)}") from error
+        finally:
+            self.seconds[name] = round(time.monotonic() - started, 1)
+        if done.returncode not in accept:
+            raise CommandFailed(f"{name}: exit code {done.returncode}; {self._last_words(output)}")
+        return done.returncode
+
+    def environment(self) -> dict[str, str]:
+        """The variables of a command: this process's without dbt's and the webhooks, and what profiles.yml reads."""
+        settings = self.settings
+        left_out = ("DBT_", "SLACK_WEBHOOK", "TEAMS_WEBHOOK")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+        # The home is the folder, where edr looks for its configuration. A developer's credentials stay where they are.
+        inherited.setdefault("CLOUDSDK_CONFIG", str(Path.home() / ".config" / "gcloud"))
+        return inherited | {
+            "HOME": str(self.folder),
+            "GCP_PROJECT": settings.gcp_project,
+            "BIGQUERY_LOCATION": settings.bigquery_location,
+            "DATASET_TEMP": settings.dataset_temp,
+            "DATASET_BRONZE": settings.dataset_bronze,
+            "DATASET_SILVER": settings.dataset_silver,
+            "DATASET_GOLD": settings.dataset_gold,
+            "DATASET_ELEMENTARY": settings.dataset_elementary,
+            "DBT_TARGET": settings.dbt_target,
+            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+            "DBT_USE_COLORS": "false",
+        }
+
+    def _last_words(self, output: Path) -> str:
+        said = output.read_text(errors="replace").strip()
+        for secret in (self.settings.slack_webhook, self.settings.teams_webhook):
+            said = _without(said, secret)
+        return f"it said: …{said[-_SAID:]}" if said else "it said nothing"
+
+
+def _without(text: str, secret: SecretStr) -> str:
+    return text.replace(secret.get_secret_value(), str(secret)) if secret.get_secret_value() else text
+
+
+def dbt_arguments(commands: Commands, project: Path, target_path: Path) -> list[str]:
+    """The arguments that every command of dbt gets."""
+    return [
+        "--project-dir", str(project.absolute()),
+        "--profiles-dir", str(commands.settings.dbt_project_dir.absolute()),
+        "--target", commands.settings.dbt_target,
+        "--target-path", str(target_path),
+        "--log-path", str(commands.folder / "logs"),
+        "--log-level-file", "none",
+    ]  # fmt: skip

@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PACKAGES := $(VENV)/.dbt-packages
 
-.PHONY: benchmark benchmark-setup help setup demo up down seed test soak lint format lock docs clean
+.PHONY: benchmark benchmark-setup help packages setup demo up down seed test soak lint format lock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,7 +18,15 @@ $(STAMP): requirements/setup.txt requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
 	touch $@
 
-setup: $(STAMP) ## install everything, pinned, into .venv
+# Elementary's dbt packages: asked for once. Where dbt's package hub cannot be reached, all the rest works without them.
+$(PACKAGES): $(STAMP) dbt/observability/packages.yml
+	$(BIN)/python -m services.transformer.observability.packages
+	touch $@
+
+setup: $(STAMP) $(PACKAGES) ## install everything, pinned, into .venv
+
+packages: $(STAMP) ## install Elementary's dbt packages, or say why not (DBT_PACKAGES_SOURCE=DIR takes them from there)
+	$(BIN)/python -m services.transformer.observability.packages --required
 
 demo: setup ## the whole pipeline, twice, on this machine, with a summary (about a minute)
 	$(BIN)/credix local demo

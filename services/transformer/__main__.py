@@ -1,7 +1,7 @@
 """A job: ``python -m services.transformer``, one reconcile; with ``--observe``, the reports (docs/observability.md).
 
-Exit codes: 0 all that was due is done, or is off, or another process is at it; 1 something could not be done, the log says
-what; 2 settings or tables.yaml are wrong.
+Exit codes: 0 all that was due is done, or is off, or another process is at it; 1 something could not be done, the log
+says what; 2 settings or tables.yaml are wrong.
 """
 
 import argparse

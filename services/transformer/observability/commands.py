@@ -35,15 +35,22 @@ class Commands:
     seconds: dict[str, float] = field(default_factory=dict)
     """How long each took."""
 
-    def run(self, name: str, program: str, arguments: list[str], *, accept: tuple[int, ...] = (0,), **env: str) -> int:
+    def run(
+        self,
+        name: str,
+        program: str,
+        arguments: list[str],
+        variables: dict[str, str] | None = None,
+        accept: tuple[int, ...] = (0,),
+    ) -> int:
         """Run a program of this environment; returns its exit code.
 
         Args:
-            name: what to call it in ``seconds`` and in errors.
+            name: what to call it in ``seconds``, in errors and its log.
             program: DBT or EDR.
             arguments: never a secret: every user of the machine can read them.
+            variables: beyond those of :meth:`environment`.
             accept: exit codes that are no failure.
-            env: variables beyond those of :meth:`environment`.
 
         Raises:
             CommandFailed: another exit code, or no time left.
@@ -56,7 +63,7 @@ class Commands:
                 done = subprocess.run(
                     [sys.executable, "-c", program, *arguments],
                     cwd=self.folder,
-                    env=self.environment() | env,
+                    env=self.environment() | (variables or {}),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -146,7 +146,7 @@ class Elementary:
         project = observability_project(self.settings.dbt_project_dir)
         common = dbt_arguments(self.commands, project, self._target)
         packages = str(self.commands.folder / "packages")
-        self.commands.run(name, DBT, [*arguments, *common], accept=accept, DBT_PACKAGES_FOLDER=packages)
+        self.commands.run(name, DBT, [*arguments, *common], {"DBT_PACKAGES_FOLDER": packages}, accept)
 
     def _edr(self, name: str, arguments: list[str]) -> None:
         folder = self.commands.folder
@@ -158,5 +158,8 @@ class Elementary:
             "--env", self.settings.dbt_target,
             "--disable-samples", "true",
         ]  # fmt: skip
-        env = {"DBT_PACKAGES_FOLDER": str(folder / "edr_packages"), "EDR_INTERNAL_TARGET_PATH": str(folder / "edr_dbt")}
-        self.commands.run(name, EDR, [*arguments, *common], **env)
+        variables = {
+            "DBT_PACKAGES_FOLDER": str(folder / "edr_packages"),
+            "EDR_INTERNAL_TARGET_PATH": str(folder / "edr_dbt"),
+        }
+        self.commands.run(name, EDR, [*arguments, *common], variables)

@@ -89,7 +89,7 @@ def install_from(source: Path, dbt_project: Path, folder: Path) -> None:
     made.rename(folder)
 
 
-def install_from_hub(dbt_project: Path, folder: Path, seconds: float = HUB_SECONDS) -> str | None:
+def install_from_hub(dbt_project: Path, folder: Path, seconds: float) -> str | None:
     """Let dbt install the packages; None when they are there now, else why not, in one line."""
     project = observability_project(dbt_project).absolute()
     dbt = [sys.executable, "-c", "from dbt.cli.main import cli; cli()"]
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         there = ", ".join(f"{name} {version}" for name, version in versions.items())
         if source:
             install_from(Path(source).expanduser(), dbt_project, folder)
-        elif missing(folder, versions) and (reason := install_from_hub(dbt_project, folder)):
+        elif missing(folder, versions) and (reason := install_from_hub(dbt_project, folder, HUB_SECONDS)):
             sys.stderr.write(
                 f"Elementary is off, everything else works: {reason}. "
                 f"To switch it on: {HOW_TO} (docs/observability.md).\n"

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -79,7 +80,7 @@ def messages(done: subprocess.CompletedProcess[str], message: str) -> list[dict[
 
 def described(client: Client, name: str) -> dict[str, Any]:
     """An object of the report bucket as the storage's own API describes it."""
-    url = f"{client.variables['STORAGE_EMULATOR_HOST']}/storage/v1/b/{BUCKET}/o/{requests.utils.quote(name, safe='')}"
+    url = f"{client.variables['STORAGE_EMULATOR_HOST']}/storage/v1/b/{BUCKET}/o/{quote(name, safe='')}"
     answer = requests.get(url, timeout=10)
     answer.raise_for_status()
     said: dict[str, Any] = answer.json()
@@ -262,7 +263,7 @@ def test_a_failed_test_is_told_at_the_webhook_and_the_webhook_nowhere(observed: 
 def test_no_value_of_a_column_tagged_pii_is_in_what_elementary_keeps_shows_or_tells(observed: Observed) -> None:
     client = observed.client
     bronze = client.warehouse.query_and_wait(
-        f"select count(*) as n from `{client.bronze('cnpj_ws')}` where starts_with(zipcode, '{SENTINEL}')"  # noqa: S608
+        f"select count(*) as n from `{client.bronze('cnpj_ws')}` where starts_with(zipcode, '{SENTINEL}')"
     )
     assert next(iter(bronze))["n"] > 0, "the failing tests failed on sentinels"
     texts = {"report": observed.report(), "alerts": "\n".join(observed.webhook.bodies), "log": observed.done.stderr}
@@ -270,7 +271,7 @@ def test_no_value_of_a_column_tagged_pii_is_in_what_elementary_keeps_shows_or_te
     tables = 0
     for dataset in ("business_case_elementary", "business_case_elementary__tests"):
         for table in client.warehouse.list_tables(dataset):
-            rows = client.warehouse.query_and_wait(f"select * from `{dataset}.{table.table_id}`")  # noqa: S608
+            rows = client.warehouse.query_and_wait(f"select * from `{dataset}.{table.table_id}`")
             texts[f"{dataset}.{table.table_id}"] = repr([tuple(row.values()) for row in rows])
             tables += 1
     assert tables >= 30

@@ -36,7 +36,7 @@ DBT_PROJECT = REPOSITORY / "dbt"
 EXTENSIONS_HOME = Path(tempfile.gettempdir()) / "credix-warehouse-home"
 """Shared by every emulator of every test run: the DuckDB extensions are 60 MB."""
 START_SECONDS = 60.0
-STOP_SECONDS = 15.0
+STOP_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

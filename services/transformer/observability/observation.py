@@ -128,22 +128,23 @@ class Observer:
             log.warning("elementary.off", reason="; ".join(problems), install=HOW_TO)
             return
         elementary = Elementary(settings, self.client, commands, packages, versions["elementary"])
-        page = self._try(observation, lambda: self._report(elementary, observation))
-        if page:
+        if not self._try(observation, lambda: self._test(elementary, observation)):
+            return
+        if page := self._try(observation, elementary.report):
             names = {f"elementary/{observation.id}/index.html": _NEVER_CHANGES, INDEX: _ALWAYS_ASK}
             if self._publish(observation, page, names):
                 observation.elementary = "published"
-            if elementary.alerts:
-                observation.alerts = "failed"
-                self._try(observation, lambda: self._alert(elementary, observation))
+        if elementary.alerts:
+            observation.alerts = "failed"
+            self._try(observation, lambda: self._alert(elementary, observation))
 
     @staticmethod
-    def _report(elementary: Elementary, observation: Observation) -> Path:
+    def _test(elementary: Elementary, observation: Observation) -> bool:
         elementary.prepare()
         if elementary.tables_due():
             elementary.build_tables()
         observation.tests = elementary.test()
-        return elementary.report()
+        return True
 
     @staticmethod
     def _alert(elementary: Elementary, observation: Observation) -> None:

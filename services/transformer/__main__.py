@@ -1,5 +1,7 @@
 """A job: ``python -m services.transformer``, one reconcile; with ``--observe``, the reports (docs/observability.md).
 
+``--check`` reads settings, tables.yaml and the dbt project, as a reconcile does first, and touches nothing.
+
 Exit codes: 0 all that was due is done, or is off, or another process is at it; 1 something could not be done, the log
 says what; 2 settings or tables.yaml are wrong.
 """
@@ -18,6 +20,7 @@ from services.core.errors import ConfigurationError, PipelineError
 from services.core.service import end_on_sigterm, start
 from services.core.settings import TransformerSettings
 from services.core.tables import Tables
+from services.transformer.dbt_project import DbtProject
 from services.transformer.observability.observation import observe_after_work
 from services.transformer.wiring import open_observer, open_transformer
 
@@ -30,20 +33,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--observe", action="store_true", help="publish Elementary's report and dbt's docs instead, and send the alerts"
     )
-    observe = parser.parse_args(arguments).observe
+    parser.add_argument(
+        "--check", action="store_true", help="only see whether settings, tables and dbt project are right"
+    )
+    options = parser.parse_args(arguments)
     end_on_sigterm()
     holder = f"{socket.gethostname()}-{os.getpid()}"
     try:
         settings, tables = start(TransformerSettings, "transformer")
-        done, code = _observe(settings, holder) if observe else _reconcile(settings, tables, holder)
+        if options.check:
+            done, code = _check(settings, tables)
+        elif options.observe:
+            done, code = _observe(settings, holder)
+        else:
+            done, code = _reconcile(settings, tables, holder)
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except PipelineError as error:
-        log.error("observation.failed" if observe else "reconcile.failed", reason=str(error))
+        log.error("job.failed", reason=str(error))
         return 1
     print(json.dumps(done))  # noqa: T201
     return code
+
+
+def _check(settings: TransformerSettings, tables: Tables) -> tuple[dict[str, Any], int]:
+    project = DbtProject(settings, tables)
+    project.parsed()
+    return {"checked": tables.names(), "parse_state": project.parse_state}, 0
 
 
 def _reconcile(settings: TransformerSettings, tables: Tables, holder: str) -> tuple[dict[str, Any], int]:

@@ -109,6 +109,8 @@ class DbtProject:
     def __init__(self, settings: TransformerSettings, tables: Tables) -> None:
         self._settings = settings
         self._tables = tables
+        self.parse_state: str | None = None
+        """Whether dbt went on from a parse state, and if not, why; None before it has parsed."""
         self._manifest: Any = None
         self._lock = threading.Lock()
 
@@ -149,7 +151,8 @@ class DbtProject:
             result = self._invoke(dbtRunner(callbacks=[state.note]), ["parse"])
             if not result.success:
                 raise DbtError(f"dbt parse of {self._settings.dbt_project_dir} failed: {result.exception}")
-            log.info("dbt.parsed", seconds=round(time.monotonic() - started, 3), from_state=state.used, why=state.why)
+            self.parse_state = "used" if state.used else f"not used: {state.why}"
+            log.info("dbt.parsed", seconds=round(time.monotonic() - started, 3), parse_state=self.parse_state)
             manifest: Any = result.result
             models = {node.name for node in manifest.nodes.values() if node.resource_type == "model"}
             for table in self._tables.tables:

@@ -36,7 +36,7 @@ def check(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
 
 def test_the_images_parse_state_is_used(variables: dict[str, str]) -> None:
     state = Path(variables["DBT_PARTIAL_PARSE_FILE_PATH"])
-    build = [DBT, "parse", "--quiet", "--target", "emulator", "--project-dir", "dbt", "--profiles-dir", "dbt"]
+    build = [str(DBT), "parse", "--quiet", "--target", "emulator", "--project-dir", "dbt", "--profiles-dir", "dbt"]
     paths = ["--target-path", str(state.parent), "--log-path", variables["DBT_LOG_PATH"]]
     without = {name: value for name, value in variables.items() if name != "DBT_PARTIAL_PARSE_FILE_PATH"}
     subprocess.run([*build, *paths], cwd=REPOSITORY, env=without, check=True)

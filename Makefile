@@ -75,5 +75,6 @@ clean: ## remove the virtual environment and what the local stack wrote
 	-test -x $(BIN)/credix && $(BIN)/credix local down --remove-data
 	rm -rf $(VENV) .credix
 
-docs: setup ## write docs/configuration.md from the settings classes
+docs: setup ## write docs/configuration.md and Terraform's declared tables from the code
 	$(BIN)/python -m services.ops.configuration > docs/configuration.md
+	$(BIN)/python -m services.ops.warehouse_schema > terraform/modules/warehouse/declared_tables.json

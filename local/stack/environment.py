@@ -16,6 +16,7 @@ _NAMED_BY_SETTINGS = (
     "archive_bucket",
     "archive_prefix",
     "report_bucket",
+    "artifact_bucket",
     "bigquery_location",
     "dataset_temp",
     "dataset_bronze",

@@ -96,7 +96,12 @@ def plan_resources(
     return Resources(
         project=settings.gcp_project,
         location=settings.bigquery_location,
-        buckets=(settings.landing_bucket, settings.archive_bucket, settings.report_bucket),
+        buckets=(
+            settings.landing_bucket,
+            settings.archive_bucket,
+            settings.report_bucket,
+            settings.artifact_bucket,
+        ),
         datasets=(
             Dataset(settings.dataset_temp, timedelta(days=settings.temp_table_days)),
             Dataset(settings.dataset_bronze),

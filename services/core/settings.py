@@ -154,7 +154,10 @@ class TransformerSettings(CoreSettings, WarehouseSettings):
     dbt_target: Literal["emulator", "gcp"] = Field(default="gcp", description="dbt target of profiles.yml.")
     dbt_target_path: Path = Field(default=Path("/tmp/dbt/target"), description="Where dbt writes its artifacts.")  # noqa: S108
     dbt_log_path: Path = Field(default=Path("/tmp/dbt/logs"), description="Where dbt writes its log.")  # noqa: S108
-    report_bucket: str = Field(default="credix-elementary-report", description="Bucket of reports and run artifacts.")
+    report_bucket: str = Field(default="credix-elementary-report", description="Bucket of the reports.")
+    artifact_bucket: str = Field(
+        default="credix-dbt-artifacts", description="Bucket of dbt's artifacts and log of each run; never public."
+    )
     transform_lease: Duration = Field(
         default=timedelta(seconds=60), description="How long a dead transformer blocks the next (ISO 8601, or seconds)."
     )

@@ -202,7 +202,14 @@ class Loader:
         fault_point("loader.archived")
         if batch.state is BatchState.LOADED:
             message_id = self.announcer.publish(batch)
-            log.info("batch.loaded", rows=batch.rows, message_id=message_id, seconds=batch.load_seconds)
+            log.info(
+                "batch.loaded",
+                table=batch.table,
+                batch_id=batch.id,
+                rows=batch.rows,
+                message_id=message_id,
+                seconds=batch.load_seconds,
+            )
 
     def reject_batch(
         self, table: str, batch_id: str, error: DataError, others: list[StoredObject] | None = None

@@ -7,7 +7,7 @@ somebody's work is left alone for ``SWEEP_GRACE``.
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
 import structlog
@@ -22,6 +22,7 @@ from services.core.state.lease import clear_expired, leases, look
 from services.core.state.state import Run
 from services.core.storage import StoredObject
 from services.loader.loading import Loader
+from services.loader.progress import table_progress
 
 _HASHED = re.compile(r"^[a-z_][a-z0-9_]*__(?P<digest>[0-9a-f]{12})$")
 
@@ -66,6 +67,7 @@ class Sweep:
             self._try(swept, "hashed tables", lambda: self._hashed_tables(swept))
             self._try(swept, "plans", lambda: self._plans(swept))
             self._try(swept, "leases", lambda: self._leases(swept))
+            self._try(swept, "progress", self._progress)
             finished = datetime.now(UTC)
             outcome = "failed" if swept.problems else "succeeded"
             log.info("sweep.finished", outcome=outcome, done=dict(swept.done), problems=swept.problems)
@@ -206,6 +208,11 @@ class Sweep:
             once = name.startswith("task-")  # of one execution's task, which is over
             if lease.expires_at < self.started_at - grace and clear_expired(store, name, forget=once):
                 swept.done["lease_cleared"] += 1
+
+    def _progress(self) -> None:
+        """Tell how far each table is: alerts on lag and on what waits are built on these lines."""
+        for name in self.loader.tables.names():
+            log.info("table.progress", **asdict(table_progress(self.loader.state, name, datetime.now(UTC))))
 
 
 def _batches_of_parts(landed: list[StoredObject], landing_prefix: str) -> set[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""A run's artifacts in the report bucket: ``runs/<run id>/<stage>/run_results.json`` and the dbt log."""
+"""A run's artifacts in a bucket of their own: ``runs/<run id>/<stage>/run_results.json`` and the dbt log."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class BucketArtifacts:
             if path.exists():
                 name = f"runs/{run_id}/{stage}/{path.name}"
                 try:
-                    self.objects.replace(self.settings.report_bucket, name, path.read_bytes(), content_type)
+                    self.objects.replace(self.settings.artifact_bucket, name, path.read_bytes(), content_type)
                 except Exception:
-                    # What has been merged is merged: a report bucket that is away must not hold back the watermark.
+                    # What has been merged is merged: a bucket that is away must not hold back the watermark.
                     log.exception("artifact.not_kept", object=name)

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from multiprocessing.pool import Pool
 
 import pytest
@@ -37,6 +37,15 @@ def test_create_then_get(store: DocumentStore) -> None:
     assert found is not None
     assert found.data == data
     assert found.version == created.version
+
+
+def test_a_document_that_may_be_forgotten_is_as_any_other_until_then(store: DocumentStore) -> None:
+    created = store.create("things", "one", {"kind": "a"}, forget_after=datetime.now(UTC) + timedelta(days=1))
+    found = store.get("things", "one")
+    assert found is not None
+    assert (found.data, found.version) == ({"kind": "a"}, created.version)
+    assert [document.data for document in store.query("things", {"kind": "a"})] == [{"kind": "a"}]
+    assert store.update(found, {"kind": "b"}).data == {"kind": "b"}
 
 
 def test_get_of_nothing(store: DocumentStore) -> None:

@@ -108,6 +108,9 @@ def test_the_run_s_report_is_in_the_bucket(client: Client) -> None:
         assert time.monotonic() < deadline, "it is published just after the run is noted"
         time.sleep(0.2)
     assert client.objects.read(bucket, "pipeline/latest.html") == page
+    artifacts = client.variables["ARTIFACT_BUCKET"]
+    assert client.objects.stat(artifacts, f"runs/{runs[-1].id}/downstream/run_results.json") is not None
+    assert [o.name for o in client.objects.list(bucket, "runs/") if not o.name.endswith("/report.html")] == []
     for shown in ("installments", "Companies by payment tier", "NO_HISTORY", "not_null", "merged"):
         assert shown in page.decode(), shown
 
@@ -254,6 +257,9 @@ def test_a_sweep_at_rest_finds_nothing_to_do(client: Client) -> None:
     )
     swept, reconciled = map(json.loads, done.stdout.splitlines())
     assert (swept["done"], swept["problems"]) == ({}, [])
+    told = [json.loads(line) for line in done.stderr.splitlines() if '"table.progress"' in line]
+    assert {line["table"]: line["waiting_seconds"] for line in told} == {"cnpj_ws": 0.0, "installments": 0.0}
+    assert all(line["lag_seconds"] > 0 for line in told)
     assert reconciled == {"left_to_another": False, "passes": []}
     at_rest(client)
 

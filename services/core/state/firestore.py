@@ -1,6 +1,7 @@
 """The state on Google Cloud, or on Google's Firestore emulator (``FIRESTORE_EMULATOR_HOST``)."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from google.api_core.exceptions import AlreadyExists, FailedPrecondition, NotFound
@@ -8,6 +9,9 @@ from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
 
 from services.core.state.store import Data, Document, DocumentChanged, DocumentExists
+
+FORGET_AFTER = "forget_after"
+"""Field of Firestore's own deletion (TTL): a timestamp, which Terraform names to it. Not a part of the content."""
 
 
 class FirestoreStore:
@@ -25,10 +29,11 @@ class FirestoreStore:
     def _reference(self, collection: str, id: str) -> firestore.DocumentReference:
         return self._client.collection(f"{self._namespace}-{collection}").document(id)
 
-    def create(self, collection: str, id: str, data: Data) -> Document:
+    def create(self, collection: str, id: str, data: Data, *, forget_after: datetime | None = None) -> Document:
         """Create a document; raises DocumentExists."""
+        kept = data if forget_after is None else {**data, FORGET_AFTER: forget_after}
         try:
-            result = self._reference(collection, id).create(data)
+            result = self._reference(collection, id).create(kept)
         except AlreadyExists as error:
             raise DocumentExists(f"{collection}/{id}") from error
         return Document(collection, id, data, result.update_time)
@@ -36,7 +41,7 @@ class FirestoreStore:
     def get(self, collection: str, id: str) -> Document | None:
         """Read a document, or None."""
         snapshot = self._reference(collection, id).get()
-        return Document(collection, id, snapshot.to_dict() or {}, snapshot.update_time) if snapshot.exists else None
+        return Document(collection, id, _content(snapshot), snapshot.update_time) if snapshot.exists else None
 
     def update(self, document: Document, data: Data) -> Document:
         """Replace a document that is still as it was read; raises DocumentChanged."""
@@ -62,9 +67,14 @@ class FirestoreStore:
             query = query.where(filter=FieldFilter(field, "==", value))
         if from_id:  # a range of ids needs no index of its own; Firestore scans them upwards only
             query = query.where(filter=FieldFilter("__name__", ">=", self._reference(collection, from_id)))
-        found = [Document(collection, s.id, s.to_dict() or {}, s.update_time) for s in query.stream()]
+        found = [Document(collection, s.id, _content(s), s.update_time) for s in query.stream()]
         return sorted(found, key=lambda document: document.id)
 
     def close(self) -> None:
         """Close the channel."""
         self._client.close()  # type: ignore[no-untyped-call]
+
+
+def _content(snapshot: Any) -> Data:
+    data: Data = snapshot.to_dict() or {}
+    return {name: value for name, value in data.items() if name != FORGET_AFTER}

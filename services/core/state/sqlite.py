@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,8 @@ class SqliteStore:
         row = connection.execute("UPDATE versions SET last = last + 1 RETURNING last").fetchone()
         return int(row[0])
 
-    def create(self, collection: str, id: str, data: Data) -> Document:
-        """Create a document; raises DocumentExists."""
+    def create(self, collection: str, id: str, data: Data, *, forget_after: datetime | None = None) -> Document:
+        """Create a document; raises DocumentExists. One machine's state forgets nothing by itself."""
         with self._write() as connection:
             version = self._next_version(connection)
             try:

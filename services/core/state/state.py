@@ -16,6 +16,9 @@ from services.core.window import furthest
 PLANS, CHUNKS = "plans", "chunks"
 """Collections of what tasks share while they read a large table; ``services.extractor.reading.work`` fills them."""
 
+RUN_HISTORY = timedelta(days=90)
+"""How long a run stays in the history, where the store forgets by itself (Firestore)."""
+
 _TRIES = 20
 """How often an update is tried again when another process was faster. Contention is a handful of processes."""
 
@@ -262,7 +265,8 @@ class PipelineState:
 
     def add_run(self, run: Run) -> None:
         """Note a run in the history."""
-        self.store.create("runs", run.id, run.model_dump(mode="json"))
+        forget_after = run.finished_at + RUN_HISTORY
+        self.store.create("runs", run.id, run.model_dump(mode="json"), forget_after=forget_after)
 
     def runs(self, service: str, since: datetime | None = None) -> list[Run]:
         """Runs of a service, all or those begun since a time, oldest first."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from services.core.errors import PipelineError
@@ -32,8 +33,15 @@ class DocumentChanged(PipelineError):
 class DocumentStore(Protocol):
     """Small documents in collections. Every method is one atomic step, safe between threads and processes."""
 
-    def create(self, collection: str, id: str, data: Data) -> Document:
-        """Create a document; raises DocumentExists."""
+    def create(self, collection: str, id: str, data: Data, *, forget_after: datetime | None = None) -> Document:
+        """Create a document; raises DocumentExists.
+
+        Args:
+            collection: the collection.
+            id: the document's id.
+            data: its content.
+            forget_after: from then on the store may delete it by itself; never before.
+        """
 
     def get(self, collection: str, id: str) -> Document | None:
         """Read a document, or None."""

@@ -222,7 +222,12 @@ def test_only_temporary_tables_expire() -> None:
     assert {"business_case_bronze", "business_case_silver", "business_case_gold", "business_case_elementary"} <= {
         d.name for d in plan.datasets
     }
-    assert plan.buckets == ("data_lake_credix", "data_lake_credix_archive", "credix-elementary-report")
+    assert plan.buckets == (
+        "data_lake_credix",
+        "data_lake_credix_archive",
+        "credix-elementary-report",
+        "credix-dbt-artifacts",
+    )
 
 
 def test_missing_emulators_are_named_with_the_way_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""How far a table is, for whoever watches the log: lag of its watermark, age of what waits to be merged."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.core.batch import BatchState
+from services.core.state.state import PipelineState
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a table is.
+
+    Attributes:
+        table: its name.
+        lag_seconds: now minus its watermark; None before its first batch is merged.
+        waiting_seconds: since the oldest batch that is not in bronze has landed; 0 when none waits.
+    """
+
+    table: str
+    lag_seconds: float | None
+    waiting_seconds: float
+
+
+def table_progress(state: PipelineState, table: str, now: datetime) -> Progress:
+    """Look at a table's watermark and open batches."""
+    watermark = state.progress(table).watermark
+    waiting = [
+        batch.landed_at or batch.started_at
+        for batch in state.open_batches(table)
+        if batch.state in (BatchState.LANDED, BatchState.LOADED)
+    ]
+    return Progress(
+        table,
+        None if watermark is None else round((now - watermark).total_seconds(), 3),
+        round(max((now - since).total_seconds() for since in waiting), 3) if waiting else 0.0,
+    )

@@ -1,0 +1,1 @@
+../../../tests/modules.tftest.hcl

@@ -1,0 +1,1 @@
+../../../tests/environment.tftest.hcl

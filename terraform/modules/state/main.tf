@@ -33,7 +33,6 @@ variable "deletion_protection" {
 }
 
 resource "google_firestore_database" "this" {
-  #checkov:skip=CKV_GCP_123:Keys are Google's: the state holds no business data (docs/security.md).
   name                              = var.database
   location_id                       = var.location
   type                              = "FIRESTORE_NATIVE"

@@ -114,7 +114,7 @@ def week() -> Facts:
         batches=batches,
         failed=[],
         failed_count=0,
-        rejected=[Share("NEGATIVE_AMOUNT", 31), Share("MISSING_BUYER_TAX_ID", 4)],
+        rejected=[Share("NEGATIVE_AMOUNT", 31), Share("MISSING_EXPECTED_AMOUNT", 4)],
         tiers=[
             Share("HIGH_RISK", 8_112), Share("GOOD", 5_040), Share("EXCELLENT", 3_911), Share("NO_HISTORY", 1_204),
             Share("FAIR", 640), Share("POOR", 211),
@@ -277,7 +277,7 @@ def test_charts_are_there_with_a_name_that_tells_them(browser: Browser, size: st
         tiers = "HIGH_RISK 8,112, GOOD 5,040, EXCELLENT 3,911, NO_HISTORY 1,204, FAIR 640, POOR 211"
         for name in (
             f"Companies by payment tier: {tiers}",
-            "Installments that silver left out, by reason: NEGATIVE_AMOUNT 31, MISSING_BUYER_TAX_ID 4",
+            "Installments that silver left out, by reason: NEGATIVE_AMOUNT 31, MISSING_EXPECTED_AMOUNT 4",
             "Rows extracted, loaded and changed in bronze, per run",
             "Seconds per run, by stage",
             re.compile("^Seconds per model: installments 3.40 s, cnpj_ws 1.90 s"),

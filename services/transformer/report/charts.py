@@ -19,6 +19,8 @@ _MOST = 24
 """Bars side by side that a phone can still show."""
 _LETTER_WIDTH = 0.6 * _LETTER
 """On average, as pygal reckons."""
+_CAPITAL_WIDER = 0.1 * _LETTER
+"""What a capital is wider than that."""
 
 _STYLE = Style(
     background="transparent",
@@ -78,10 +80,11 @@ def _ranked(values: list[tuple[str, float, str]], title: str) -> str:
     if not values:
         return ""
     room = 12 + _LETTER_WIDTH * max(len(written) for _, _, written in values)
-    longest = int((0.75 * _WIDTH - room) / _LETTER_WIDTH)  # a quarter at least is for the bars
+    capitals = max(sum(letter.isupper() for letter in name) for name, _, _ in values) * _CAPITAL_WIDER
+    longest = int((0.75 * _WIDTH - room - capitals) / _LETTER_WIDTH)  # a quarter at least is for the bars
     chart = pygal.HorizontalBar(
-        **_COMMON, height=24 + 30 * len(values), margin_right=room, show_legend=False, show_x_labels=False,
-        show_y_guides=False, print_values=True, print_values_position="top",
+        **_COMMON, height=24 + 30 * len(values), margin_left=4 + capitals, margin_right=room, show_legend=False,
+        show_x_labels=False, show_y_guides=False, print_values=True, print_values_position="top",
     )  # fmt: skip
     names = [name if len(name) <= longest else f"{name[: longest - 1]}…" for name, _, _ in values]
     chart.x_labels = names[::-1]

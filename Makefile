@@ -40,8 +40,8 @@ down: setup ## stop it
 seed: setup ## fill the running stack's PostgreSQL with sample data
 	$(BIN)/credix local seed
 
-test: setup ## all tests, two files at a time (TESTS=tests/unit for some, one at a time)
-	$(BIN)/python -m pytest $(or $(TESTS),-n 2 --dist loadfile)
+test: setup ## all tests, three files at a time (TESTS=tests/unit for some, one at a time)
+	$(BIN)/python -m pytest $(or $(TESTS),-n 3 --dist loadfile)
 
 benchmark-setup: setup ## install the engines that the benchmark compares with
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/benchmark.txt

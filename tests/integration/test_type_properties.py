@@ -1,5 +1,6 @@
 """Any values of a type, in batches, from the source to the warehouse and back: exact, or as declared."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,7 @@ from tests.integration.type_reading import ROW, Pipe
 from tests.integration.type_strategies import VALUES, Values
 from tests.integration.warehouse_fixture import Warehouse
 
-EXAMPLES = 20
+EXAMPLES = int(os.environ.get("CREDIX_TYPE_EXAMPLES", "10"))
 """Batches per type and server."""
 
 

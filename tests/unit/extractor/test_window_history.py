@@ -70,7 +70,7 @@ from services.loader.loading import Loader
 from services.transformer.dbt_project import DbtProject, NodeResult
 from services.transformer.reconcile import Transformer
 
-EXAMPLES = int(os.environ.get("CREDIX_WINDOW_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("CREDIX_WINDOW_EXAMPLES", "50"))
 STEPS = 50
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TICK = timedelta(microseconds=1)

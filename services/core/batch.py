@@ -20,6 +20,7 @@ class BatchState(StrEnum):
     EXTRACTING = "extracting"
     LANDED = "landed"
     LOADED = "loaded"
+    HELD = "held"
     MERGED = "merged"
     FAILED = "failed"
 
@@ -37,9 +38,18 @@ class Step(StrEnum):
     """It cannot be loaded as it is."""
     MERGE = "merge"
     """Its rows are in bronze."""
+    HOLD = "hold"
+    """It must not be merged, or cannot be, until a person has looked at it."""
+    RELEASE = "release"
+    """A person lets it be merged as it is."""
+    DISCARD = "discard"
+    """A person decides that it is never merged."""
     EXPIRE = "expire"
     """Its hashed table was gone before it was merged."""
 
+
+IN_TEMP = (BatchState.LOADED, BatchState.HELD, BatchState.MERGED)
+"""States in which the batch's rows were loaded: its objects belong in the archive."""
 
 LIFE: dict[tuple[BatchState, Step], BatchState] = {
     (BatchState.EXTRACTING, Step.LAND): BatchState.LANDED,
@@ -50,6 +60,10 @@ LIFE: dict[tuple[BatchState, Step], BatchState] = {
     (BatchState.LANDED, Step.REJECT): BatchState.FAILED,
     (BatchState.LOADED, Step.MERGE): BatchState.MERGED,
     (BatchState.LOADED, Step.EXPIRE): BatchState.FAILED,
+    (BatchState.LOADED, Step.HOLD): BatchState.HELD,
+    (BatchState.HELD, Step.RELEASE): BatchState.LOADED,
+    (BatchState.HELD, Step.DISCARD): BatchState.FAILED,
+    (BatchState.HELD, Step.EXPIRE): BatchState.FAILED,
 }
 """A batch's life. A step that is not here has no effect: it comes late, or again, or another was faster. From
 extracting it may be loaded or rejected at once: the loader can see the manifest before the extractor has noted it."""
@@ -85,6 +99,11 @@ class Batch(BaseModel):
     window: Window | None = Field(description="None for a file: it does not move the watermark.")
     extracted_at: AwareDatetime = Field(description="Source's clock before the read: orders versions of a row.")
     state: BatchState = BatchState.EXTRACTING
+    arrived_at: AwareDatetime | None = Field(
+        default=None,
+        description="Only of a batch that no extraction announced (a file, a manifest of nobody): when it arrived. "
+        "No row of it counts as read later.",
+    )
     open: bool = Field(default=True, description="Whether the pipeline has still to look at it.")
     rows: int = 0
     size: int = Field(default=0, description="Bytes of Parquet.")
@@ -103,7 +122,15 @@ class Batch(BaseModel):
     drift: list[str] = Field(default_factory=list, description="How the source differed from the declared columns.")
     load_attempts: int = Field(default=0, description="How often the loader began to load it.")
     load_seconds: float | None = Field(default=None, description="From the load's start to its end.")
-    trouble: str | None = Field(default=None, description="Why the loader's last attempt ended; it comes again.")
+    trouble: str | None = Field(
+        default=None, description="Why the last attempt at the next step ended; it comes again."
+    )
+    hold: BatchError | None = Field(default=None, description="Why it waits, or waited, for a person.")
+    held_at: AwareDatetime | None = None
+    released_at: AwareDatetime | None = Field(
+        default=None, description="When a person let it go on; it is not held again."
+    )
+    released_by: str | None = None
     error: BatchError | None = None
 
     def after(self, step: Step, at: datetime, **facts: Any) -> "Batch":
@@ -118,7 +145,8 @@ class Batch(BaseModel):
         if to is None:
             return self
         closed = {"open": False} if to is BatchState.FAILED else {}
-        return self.model_copy(update={"state": to, f"{to}_at": at, "trouble": None, **closed, **facts})
+        noted = "released_at" if step is Step.RELEASE else f"{to}_at"
+        return self.model_copy(update={"state": to, noted: at, "trouble": None, **closed, **facts})
 
     def manifest(self, table: Table, columns: list[ManifestColumn], parts: list[Part]) -> Manifest:
         """The manifest of this batch, whose parts have all landed."""

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import structlog
 from google.cloud import bigquery
 
-from services.core.batch import Batch, BatchError, BatchState, Step
+from services.core.batch import IN_TEMP, Batch, BatchError, BatchState, Step
 from services.core.errors import DataError
 from services.core.events import ObjectFinalized
 from services.core.faults import fault_point
@@ -126,7 +126,7 @@ class Loader:
 
     def _handle_manifest(self, landed: LandedObject) -> Result:
         batch = self.state.batch(landed.batch_id)
-        if batch is not None and batch.state in (BatchState.LOADED, BatchState.MERGED):
+        if batch is not None and batch.state in IN_TEMP:
             self.finish(batch)
             return "already_loaded"
         if batch is not None and batch.state is BatchState.FAILED:

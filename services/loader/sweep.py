@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import structlog
 from google.cloud import bigquery
 
-from services.core.batch import Batch, BatchError, BatchState, Step
+from services.core.batch import IN_TEMP, Batch, BatchError, BatchState, Step
 from services.core.errors import DataError
 from services.core.events import ObjectFinalized
 from services.core.landing import batch_objects
@@ -106,7 +106,7 @@ class Sweep:
     def _parts(self, table: str, batch_id: str, swept: Swept) -> None:
         """Parts without a manifest: of a batch that is being extracted, was loaded, has failed, or of nobody."""
         batch = self.loader.state.batch(batch_id)
-        if batch is not None and batch.state in (BatchState.LOADED, BatchState.MERGED):
+        if batch is not None and batch.state in IN_TEMP:
             self.loader.finish(batch)
             swept.done["batch_archived"] += 1
         elif batch is not None and batch.state is BatchState.FAILED:
@@ -182,7 +182,8 @@ class Sweep:
         # Asked after the list: a table that was made since is not in it.
         needed = {
             batch_digest(batch.id)
-            for state_ in (BatchState.EXTRACTING, BatchState.LANDED, BatchState.LOADED, BatchState.MERGED)
+            for state_ in BatchState
+            if state_ is not BatchState.FAILED
             for batch in state.batches_in(state_)
         }
         for name, digest in tables:

@@ -1,32 +1,44 @@
-{#- The body of every bronze model: the rows that this run writes into its table.
-
-    The columns are bronze_columns.sql's, the key is the config's `unique_key`, the batches are var('batches')[model
-    name], read when the model runs. dbt puts this query into the USING of one MERGE, so the table is read and written
-    in one statement, and concurrent runs can't go back behind one another.
-
-    A model without a key is replaced whole by the newest snapshot: see bronze_snapshot.sql. -#}
+{#- The body of every bronze model. What a run writes is made by the materialization `bronze` (bronze_table.sql), once the
+    table is there; so a bronze model that is compiled, for the docs or by hand, is what the table holds. -#}
 {% macro bronze() -%}
-{%- set batches = run_batches() -%}
-{%- if not config.get('unique_key') -%}
-{{ newest_snapshot(batches) }}
-{%- else -%}
-{{ newest_versions(batches, config.get('unique_key')) }}
-{%- endif -%}
+select * from {{ this }}
 {%- endmacro %}
 
 
-{#- The batches that this run brings to the model. One that does not say all of what dbt_project.yml asks for is refused:
-    what is left out would be taken for "no". -#}
-{% macro run_batches() -%}
-  {%- set needed = ['table', 'batch_id', 'extracted_at', 'source', 'snapshot', 'columns'] -%}
-  {%- set needed = needed + ['deletes', 'deleted_at', 'merged_snapshot'] -%}
-  {%- set batches = var('batches').get(model.name, []) -%}
-  {%- for batch in batches -%}
+{#- The declared table of this model and the batches that this run merges, as the transformer hands them over in
+    var('bronze'); dbt_project.yml says in which form. What does not say all is refused: what is left out would be taken
+    for "no". -#}
+{% macro declared_table() -%}
+  {%- set table = var('bronze').get(model.name) -%}
+  {%- if table is none -%}
+    {{ exceptions.raise_compiler_error(
+      "Bronze model " ~ model.name ~ " is run by the transformer, which hands over its declared table in var('bronze')"
+    ) }}
+  {%- endif -%}
+  {%- for name in ['key', 'columns', 'deletes', 'merged_snapshot', 'job_id', 'batches'] if name not in table -%}
+    {{ exceptions.raise_compiler_error("The table of " ~ model.name ~ " lacks '" ~ name ~ "'") }}
+  {%- endfor -%}
+  {%- set needed = ['table', 'batch_id', 'extracted_at', 'latest', 'source', 'snapshot', 'columns', 'deleted_at'] -%}
+  {%- for batch in table.batches -%}
     {%- for name in needed if name not in batch -%}
       {{ exceptions.raise_compiler_error("A batch of " ~ model.name ~ " lacks '" ~ name ~ "': " ~ batch) }}
     {%- endfor -%}
   {%- endfor -%}
-  {{ return(batches) }}
+  {{ return(table) }}
+{%- endmacro %}
+
+
+{#- The MERGE that brings a run's batches into the table: read and written in one statement.
+
+    It has a job id of its own, which the transformer has noted before (services/core/jobs.py): sent again, by whoever
+    and however late, it does not run again. Its aliases have a blank in them: no column can have such a name. -#}
+{% macro merge_statement(table, columns) -%}
+/* job: {{ table.job_id }} */
+{% if table.key -%}
+{{ merge_of_versions(table, columns) }}
+{%- else -%}
+{{ merge_of_snapshot(table, columns) }}
+{%- endif -%}
 {%- endmacro %}
 
 
@@ -41,105 +53,120 @@
     is gone when the newest version known of it is older than a snapshot, and no list of the snapshot's keys is needed.
     Such a row keeps its last values and becomes the snapshot's version: a batch that was read before the snapshot can't
     bring it back, one that was read later does. -#}
-{% macro newest_versions(batches, key) -%}
-{%- set columns = source_columns(batches) -%}
-{%- set snapshots = deleting_snapshots(batches) -%}
-{%- set sweeps = gone_rows_are_sought(batches) -%}
-{%- set touched = touched_partitions('held') -%}
-with versions as (
+{% macro merge_of_versions(table, columns) -%}
+{%- set snapshots = deleting_snapshots(table) -%}
+{%- set touched = touched_partitions(table, '`bronze row`') -%}
+merge into {{ this }} as `bronze row`
+using (
 
-  {{ rows_of_batches(columns, batches) }}
+  with versions as (
 
-  {%- if sweeps %}
+    {{ rows_of_batches(columns, table.batches, table.key) }}
 
-  -- The rows that the table holds and that the run's snapshots may have found gone.
-  union all
-  select
-    {%- for column in columns %}
-    {{ column_name(column) }},
-    {%- endfor %}
-    current_timestamp() as _loaded_at,
-    _source_table,
-    _batch_id,
-    _extracted_at,
-    _deleted_at
-  from {{ this }} as held
-  where _deleted_at is null and {{ is_older('held', snapshots[-1]) }}
-  {%- endif %}
+    {%- if gone_rows_are_sought(table) %}
 
-),
+    -- The rows that the table holds and that the run's snapshots may have found gone.
+    union all
+    select
+      {%- for column in columns %}
+      `bronze row`.{{ column_name(column) }},
+      {%- endfor %}
+      current_timestamp(), `bronze row`._source_table, `bronze row`._batch_id, `bronze row`._extracted_at, `bronze row`._deleted_at
+    from {{ this }} as `bronze row`
+    where `bronze row`._deleted_at is null and {{ is_older('`bronze row`', snapshots[-1]) }}
+    {%- endif %}
 
-newest as (
+  )
 
   select
-    *,
-    {{ first_newer('versions', snapshots) }} as _found_gone
-  from versions
+    `read row`.*,
+    {{ first_newer('`read row`', snapshots) }} as `found gone`
+  from versions as `read row`
   qualify row_number() over (
-    partition by {% for name in key %}{{ adapter.quote(name) }}{{ ', ' if not loop.last }}{% endfor %}
+    partition by {% for name in table.key %}`read row`.{{ adapter.quote(name) }}{{ ', ' if not loop.last }}{% endfor %}
     order by
-      _extracted_at desc,
-      _batch_id desc,
-      to_json_string(struct({% for column in columns %}{{ column_name(column) }}{{ ', ' if not loop.last }}{% endfor %})) desc
+      `read row`._extracted_at desc,
+      `read row`._batch_id desc,
+      to_json_string(struct({% for column in columns %}`read row`.{{ column_name(column) }}{{ ', ' if not loop.last }}{% endfor %})) desc
   ) = 1
 
-)
-
-select
-  {%- for column in columns %}
-  newest.{{ column_name(column) }},
+) as `batch row`
+on
+  {%- for name in table.key %}
+  {{ 'and ' if not loop.first }}`bronze row`.{{ adapter.quote(name) }} = `batch row`.{{ adapter.quote(name) }}
   {%- endfor %}
-  newest._loaded_at,
-  newest._source_table,
-  coalesce(newest._found_gone.batch_id, newest._batch_id) as _batch_id,
-  coalesce(newest._found_gone.extracted_at, newest._extracted_at) as _extracted_at,
-  coalesce(newest._deleted_at, newest._found_gone.extracted_at) as _deleted_at
-from newest
-{%- if is_incremental() %}
-left join {{ this }} as held
-  on {% for name in key %}{{ 'and ' if not loop.first }}held.{{ adapter.quote(name) }} = newest.{{ adapter.quote(name) }} {% endfor %}
-  {{- ' and ' ~ touched if touched }}
-where
-  held._extracted_at is null
-  or held._extracted_at < newest._extracted_at
-  or (held._extracted_at = newest._extracted_at and held._batch_id < newest._batch_id)
+  {{- '\n  and ' ~ touched if touched }}
+when matched and (
+  `bronze row`._extracted_at is null
+  or `bronze row`._extracted_at < `batch row`._extracted_at
+  or (`bronze row`._extracted_at = `batch row`._extracted_at and `bronze row`._batch_id < `batch row`._batch_id)
   -- The version that is held already, now known to be gone.
-  or (newest._found_gone is not null and held._extracted_at = newest._extracted_at and held._batch_id = newest._batch_id)
-{%- endif %}
+  or (
+    `batch row`.`found gone` is not null
+    and `bronze row`._extracted_at = `batch row`._extracted_at
+    and `bronze row`._batch_id = `batch row`._batch_id
+  )
+) then update set
+  {%- for column in columns %}
+  {{ column_name(column) }} = `batch row`.{{ column_name(column) }},
+  {%- endfor %}
+  {%- for name, value in values_of_bronze().items() %}
+  {{ name }} = {{ value }}{{ ',' if not loop.last }}
+  {%- endfor %}
+when not matched then insert ({{ names_of(columns) }})
+values (
+  {%- for column in columns %}
+  `batch row`.{{ column_name(column) }},
+  {%- endfor %}
+  {{ values_of_bronze().values() | join(', ') }}
+)
 {%- endmacro %}
 
 
-{#- The rows of batches, with the columns that bronze adds; without batches none, but typed.
+{#- The columns that bronze adds, with what a row of the batches puts into them. A row that a snapshot found gone is the
+    snapshot's. -#}
+{% macro values_of_bronze() -%}
+  {{ return({
+    '_loaded_at': '`batch row`._loaded_at',
+    '_source_table': '`batch row`._source_table',
+    '_batch_id': 'coalesce(`batch row`.`found gone`.batch_id, `batch row`._batch_id)',
+    '_extracted_at': 'coalesce(`batch row`.`found gone`.extracted_at, `batch row`._extracted_at)',
+    '_deleted_at': 'coalesce(`batch row`._deleted_at, `batch row`.`found gone`.extracted_at)',
+  }) }}
+{%- endmacro %}
+
+
+{#- The names of all columns of a bronze table, the source's first. -#}
+{% macro names_of(columns) -%}
+  {% for column in columns %}{{ column_name(column) }}, {% endfor %}{{ added_columns().keys() | join(', ') }}
+{%- endmacro %}
+
+
+{#- The rows of batches, with the columns that bronze adds; the first branch has no rows, and names and types them all.
 
     No row is older than its batch, whatever the source's clock did: only so is a snapshot's row never older than the
-    snapshot. With `by_row=false` it is exactly as new as its batch. -#}
-{% macro rows_of_batches(columns, batches, by_row=true) -%}
-  -- No rows: the declared types, for a first run without batches.
+    snapshot. None is newer than the batch's `latest`, if it has one: what nobody announced cannot be of the future. Without
+    a key, a row is exactly as new as its batch. -#}
+{% macro rows_of_batches(columns, batches, key) -%}
   select
     {%- for column in columns %}
     cast(null as {{ column.data_type }}) as {{ column_name(column) }},
     {%- endfor %}
-    current_timestamp() as _loaded_at,
-    '' as _source_table,
-    '' as _batch_id,
-    current_timestamp() as _extracted_at,
-    cast(null as timestamp) as _deleted_at
+    {%- for name, type in added_columns().items() %}
+    cast(null as {{ type }}) as {{ name }}{{ ',' if not loop.last }}
+    {%- endfor %}
   from (select 1 as nothing)
   where false
 
   {%- for batch in batches %}
-  {%- set extracted_at = timestamp_literal(batch.extracted_at) %}
+  {%- set began = timestamp_literal(batch.extracted_at) %}
+  {%- set read_at = 'greatest(coalesce(_extracted_at, ' ~ began ~ '), ' ~ began ~ ')' if key else began %}
 
   union all
-  select
-    {%- for column in columns %}
-    {{ value_in_batch(column, batch) }} as {{ column_name(column) }},
-    {%- endfor %}
-    current_timestamp() as _loaded_at,
-    {{ text_literal(batch.source) }} as _source_table,
-    {{ text_literal(batch.batch_id) }} as _batch_id,
-    {{ 'greatest(coalesce(_extracted_at, ' ~ extracted_at ~ '), ' ~ extracted_at ~ ')' if by_row else extracted_at }} as _extracted_at,
-    cast({{ adapter.quote(batch.deleted_at) if batch.deleted_at else 'null' }} as timestamp) as _deleted_at
+  select {% for column in columns %}{{ value_in_batch(column, batch, key) }}, {% endfor %}
+    current_timestamp(), {{ text_literal(batch.source) }}, {{ text_literal(batch.batch_id) }},
+    {{ 'least(' ~ read_at ~ ', ' ~ timestamp_literal(batch.latest) ~ ')' if batch.latest else read_at }},
+    cast({{ adapter.quote(batch.deleted_at) if batch.deleted_at else 'null' }} as timestamp)
   from {{ table_literal(batch.table) }}
   {%- endfor %}
 {%- endmacro %}

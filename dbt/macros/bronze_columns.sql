@@ -1,23 +1,39 @@
-{#- The columns that bronze adds to the source's own. -#}
+{#- The columns that bronze adds to the source's own, with their types. -#}
 {% macro added_columns() -%}
-  {{ return(['_loaded_at', '_source_table', '_batch_id', '_extracted_at', '_deleted_at']) }}
+  {{ return({
+    '_loaded_at': 'TIMESTAMP',
+    '_source_table': 'STRING',
+    '_batch_id': 'STRING',
+    '_extracted_at': 'TIMESTAMP',
+    '_deleted_at': 'TIMESTAMP',
+  }) }}
 {%- endmacro %}
 
 
-{#- The columns of a bronze table after this run without those that bronze adds, as [{name, data_type}]: the ones that
-    the model's yml declares, the ones that earlier batches brought, the ones that this run's batches bring
-    (schema_drift: evolve). BigQuery's names ignore case. -#}
-{% macro source_columns(batches) -%}
-  {%- set candidates = model.columns.values() | list -%}
-  {%- if execute and is_incremental() -%}
-    {%- do candidates.extend(adapter.get_columns_in_relation(this)) -%}
-  {%- endif -%}
-  {%- for batch in batches -%}
-    {%- do candidates.extend(batch.columns) -%}
+{#- What a bronze table has to have and does not have yet, as [{name, data_type}]: declared columns, those that its batches
+    bring beyond them (schema_drift: evolve), those that bronze adds. Rows that are there get nulls in them. BigQuery's
+    names ignore case. -#}
+{% macro missing_columns(table, held) -%}
+  {%- set wanted = table.columns | list -%}
+  {%- for batch in table.batches -%}
+    {%- do wanted.extend(batch.columns) -%}
   {%- endfor -%}
-  {%- set columns, names = [], added_columns() -%}
-  {%- for column in candidates if column.name | lower not in names -%}
+  {%- for name, type in added_columns().items() -%}
+    {%- do wanted.append({'name': name, 'data_type': type}) -%}
+  {%- endfor -%}
+  {%- set missing, names = [], held | map(attribute='name') | map('lower') | list -%}
+  {%- for column in wanted if column.name | lower not in names -%}
     {%- do names.append(column.name | lower) -%}
+    {%- do missing.append({'name': column.name, 'data_type': standard_type(column.data_type)}) -%}
+  {%- endfor -%}
+  {{ return(missing) }}
+{%- endmacro %}
+
+
+{#- The columns of a bronze table without those that bronze adds, as [{name, data_type}], in the table's order. -#}
+{% macro source_columns(held) -%}
+  {%- set columns, added = [], added_columns() -%}
+  {%- for column in held if column.name | lower not in added -%}
     {%- do columns.append({'name': column.name, 'data_type': standard_type(column.data_type)}) -%}
   {%- endfor -%}
   {{ return(columns) }}
@@ -25,16 +41,17 @@
 
 
 {#- A column's value in a batch's rows, with the type that the column has in bronze; null when the batch has no such
-    column. A type that bronze's cannot hold exactly is refused: the batch stays loaded, and nothing is lost. -#}
-{% macro value_in_batch(column, batch) -%}
-  {%- set declared = model.columns.keys() | map('lower') | list -%}
+    column. A type that bronze's cannot hold exactly is refused: the batch waits, and nothing is lost. -#}
+{% macro value_in_batch(column, batch, key) -%}
   {%- set brought = {} -%}
-  {%- for extra in batch.columns -%}
-    {%- do brought.update({extra.name | lower: standard_type(extra.data_type)}) -%}
+  {%- for each in batch.columns -%}
+    {%- do brought.update({each.name | lower: standard_type(each.data_type)}) -%}
   {%- endfor -%}
   {%- set type = brought.get(column.name | lower) -%}
-  {%- if column.name | lower in declared or type == column.data_type -%}
+  {%- if type == column.data_type -%}
     {{ column_name(column) }}
+  {%- elif type is none and column.name in key -%}
+    {{ exceptions.raise_compiler_error("Batch " ~ batch.batch_id ~ " has no column " ~ column.name ~ ", which is in the key of " ~ this) }}
   {%- elif type is none -%}
     cast(null as {{ column.data_type }})
   {%- elif type in exactly_held_by().get(column.data_type, []) -%}
@@ -63,24 +80,4 @@
 {% macro standard_type(name) -%}
   {%- set legacy = {'BOOLEAN': 'BOOL', 'INTEGER': 'INT64', 'FLOAT': 'FLOAT64'} -%}
   {{ return(legacy.get(name | upper, name | upper)) }}
-{%- endmacro %}
-
-
-{#- Add to an existing bronze table the columns that it does not have yet; rows already there get nulls. Without this,
-    dbt would merge without them and say nothing. A pre-hook, because it is a statement of its own: it runs before the
-    MERGE, which writes all columns that the table has then. Should another process add one more in between, the MERGE
-    fails, and its batches come again. -#}
-{% macro add_missing_columns() -%}
-  {%- if execute and is_incremental() -%}
-    {%- set held = adapter.get_columns_in_relation(this) | map(attribute='name') | map('lower') | list -%}
-    {%- set wanted = source_columns(run_batches()) -%}
-    {%- do wanted.extend(model.columns.values() | selectattr('name', 'in', added_columns())) -%}
-    {%- set missing = [] -%}
-    {%- for column in wanted if column.name | lower not in held -%}
-      {%- do missing.append("add column if not exists " ~ column_name(column) ~ " " ~ column.data_type) -%}
-    {%- endfor -%}
-    {%- if missing -%}
-      alter table {{ this }} {{ missing | join(', ') }}
-    {%- endif -%}
-  {%- endif -%}
 {%- endmacro %}

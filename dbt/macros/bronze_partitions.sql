@@ -7,17 +7,14 @@
     Only for a table that is partitioned by a column of its key: the row with a batch's key is then nowhere else. Any
     other column may change, whatever is said of it; the row would be in another partition, would not be found there,
     and be inserted a second time. Nor when a snapshot looks for rows that are gone, which can be anywhere. -#}
-{% macro touched_partitions(alias) -%}
+{% macro touched_partitions(table, alias) -%}
 {%- set partition_by = adapter.parse_partition_by(config.get('partition_by', none)) -%}
-{%- set key = config.get('unique_key') or [] -%}
-{%- set batches = run_batches() -%}
-{%- set by_key = partition_by is not none and partition_by.field in ([key] if key is string else key) -%}
-{%- if execute and is_incremental() and by_key and batches and not gone_rows_are_sought(batches) -%}
+{%- if partition_by is not none and partition_by.field in table.key and not gone_rows_are_sought(table) -%}
   {%- set column = adapter.quote(partition_by.field) -%}
   {%- set question -%}
     select cast(min(least) as string) as least, cast(max(greatest) as string) as greatest
     from (
-      {%- for batch in batches %}
+      {%- for batch in table.batches %}
       {{ 'union all' if not loop.first }}
       select min({{ column }}) as least, max({{ column }}) as greatest from {{ table_literal(batch.table) }}
       {%- endfor %}
@@ -36,6 +33,6 @@
 
 
 {#- Whether a snapshot of the run looks for rows in the whole table. -#}
-{% macro gone_rows_are_sought(batches) -%}
-  {{ return(is_incremental() and batches | selectattr('snapshot') | selectattr('deletes', 'equalto', 'soft') | list != []) }}
+{% macro gone_rows_are_sought(table) -%}
+  {{ return(table.deletes == 'soft' and table.batches | selectattr('snapshot') | list != []) }}
 {%- endmacro %}

@@ -6,12 +6,12 @@
 
 {#- The snapshots after which a row that they don't have is deleted, oldest first: the run's own, and the newest of those
     that are in bronze already, which a batch that comes late must not go behind. -#}
-{% macro deleting_snapshots(batches) -%}
+{% macro deleting_snapshots(table) -%}
   {%- set versions = [] -%}
-  {%- for batch in batches if batch.deletes == 'soft' -%}
-    {%- if batch.snapshot -%}{%- do versions.append(snapshot_version(batch)) -%}{%- endif -%}
-    {%- if batch.merged_snapshot -%}{%- do versions.append(snapshot_version(batch.merged_snapshot)) -%}{%- endif -%}
-  {%- endfor -%}
+  {%- if table.deletes == 'soft' -%}
+    {%- for batch in table.batches if batch.snapshot -%}{%- do versions.append(snapshot_version(batch)) -%}{%- endfor -%}
+    {%- if table.merged_snapshot -%}{%- do versions.append(snapshot_version(table.merged_snapshot)) -%}{%- endif -%}
+  {%- endif -%}
   {{ return(versions | unique | sort) }}
 {%- endmacro %}
 

@@ -1,6 +1,12 @@
-{#- A value from outside as a BigQuery string literal: JSON's escapes are BigQuery's. -#}
+{#- A value from outside as a BigQuery string literal. Only what would end the literal or the line is escaped, in JSON's
+    way, which is BigQuery's too; everything else stays as it is. JSON's own text of a character beyond U+FFFF would be two
+    halves that BigQuery refuses (https://cloud.google.com/bigquery/docs/reference/standard-sql/lexical#escape_sequences). -#}
 {% macro text_literal(value) -%}
-  {{ tojson(value | string) }}
+  {%- set escaped = [] -%}
+  {%- for character in value | string -%}
+    {%- do escaped.append(tojson(character)[1:-1] if character < ' ' or character in '"\\\x7f\x85\u2028\u2029' else character) -%}
+  {%- endfor -%}
+  "{{ escaped | join }}"
 {%- endmacro %}
 
 

@@ -133,6 +133,11 @@ class Batch(BaseModel):
     released_by: str | None = None
     error: BatchError | None = None
 
+    @property
+    def from_file(self) -> bool:
+        """Whether it is a file that somebody dropped into landing/."""
+        return (self.source or "").startswith("gs://")
+
     def after(self, step: Step, at: datetime, **facts: Any) -> "Batch":
         """The batch after a step; the same batch when the step has no effect.
 

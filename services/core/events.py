@@ -8,7 +8,7 @@ from typing import Any
 
 from google.cloud.pubsub_v1 import PublisherClient
 
-from services.core.batch import Batch
+from services.core.batch import Batch, BatchError
 from services.core.errors import DataError
 
 _PUBLISH_SECONDS = 60
@@ -65,7 +65,7 @@ def parse_object_finalized(message: Message) -> ObjectFinalized | None:
 
 
 class Publisher:
-    """What the loader says to others."""
+    """What the services say to others."""
 
     def __init__(self, project: str, batch_loaded_topic: str, alert_topic: str) -> None:
         self._client = PublisherClient()
@@ -95,5 +95,14 @@ class Publisher:
         }
         future = self._client.publish(
             self._alert, json.dumps(facts).encode(), eventType="objects.rejected", code=error.code
+        )
+        return str(future.result(timeout=_PUBLISH_SECONDS))
+
+    def held(self, batch: Batch) -> str:
+        """Say that a batch waits for a person, and why; wait until Pub/Sub has it, and return the message id."""
+        why = batch.hold or BatchError(code="held", message="")
+        facts = {"code": why.code, "message": why.message, "table": batch.table, "batch_id": batch.id}
+        future = self._client.publish(
+            self._alert, json.dumps(facts).encode(), eventType="batch.held", code=why.code, table=batch.table
         )
         return str(future.result(timeout=_PUBLISH_SECONDS))

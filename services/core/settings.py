@@ -128,12 +128,14 @@ class WarehouseSettings(BaseSettings):
     batch_loaded_topic: str = Field(
         default="credix-batch-loaded", description="Topic on which the loader announces a loaded batch."
     )
+    alert_topic: str = Field(
+        default="credix-alerts", description="Topic for what was refused, and for batches that wait for a person."
+    )
 
 
 class LoaderSettings(CoreSettings, WarehouseSettings):
     """Settings of the loader."""
 
-    alert_topic: str = Field(default="credix-alerts", description="Topic on which the loader says what it refused.")
     temp_table_days: PositiveInt = Field(default=7, description="Days after which a hashed table expires.")
     load_timeout: Duration = Field(
         default=timedelta(minutes=9), description="Longest wait for one load job (ISO 8601, or seconds)."

@@ -169,6 +169,11 @@ class Table(Declaration):
         default="keep",
         description="What a snapshot does with rows that are gone from the source: keep them, or set _deleted_at.",
     )
+    max_deleted_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.5,
+        description="Largest share of the rows in bronze that a snapshot may delete; one that would delete more waits "
+        "for a person. 1 never waits.",
+    )
     deleted_at: str | None = Field(
         default=None, description="Column that the source sets when it deletes a row; becomes _deleted_at."
     )

@@ -1,7 +1,9 @@
 """BigQuery: the client, and what more than one service does with it."""
 
 import os
+from dataclasses import dataclass
 
+from google.api_core.exceptions import NotFound
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
@@ -19,3 +21,32 @@ def bigquery_client(project: str, location: str) -> bigquery.Client:
 def hashed_table_id(project: str, dataset: str, batch: Batch) -> str:
     """Full id of a batch's own temp table."""
     return f"{project}.{dataset}.{hashed_table(batch.table, batch.id)}"
+
+
+@dataclass(frozen=True)
+class TempTable:
+    """A hashed table as BigQuery has it."""
+
+    id: str
+    """project.dataset.table."""
+    columns: dict[str, str]
+    """Types by name, ``_extracted_at`` included, by the names that tables.yaml uses."""
+    rows: int
+
+
+_STANDARD = {"BOOLEAN": "BOOL", "INTEGER": "INT64", "FLOAT": "FLOAT64"}
+"""Standard SQL's names of types for those that the API uses."""
+
+
+def temp_table(client: bigquery.Client, table_id: str) -> TempTable | None:
+    """Look at a hashed table; None only when BigQuery says that there is none (404), never when it refuses to say.
+
+    Raises:
+        GoogleAPICallError: BigQuery does not answer, or refuses.
+    """
+    try:
+        table = client.get_table(table_id, timeout=60)
+    except NotFound:
+        return None
+    columns = {field.name: _STANDARD.get(field.field_type, field.field_type) for field in table.schema}
+    return TempTable(table_id, columns, int(table.num_rows or 0))

@@ -60,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _check(settings: TransformerSettings, tables: Tables) -> tuple[dict[str, Any], int]:
     project = DbtProject(settings, tables)
     project.parsed()
+    if project.refused:
+        reasons = [f"  table {name}: {reason}" for name, reason in project.refused.items()]
+        raise ConfigurationError("\n".join([f"{len(reasons)} table(s) do not fit the dbt project", *reasons]))
     return {"checked": tables.names(), "parse_state": project.parse_state}, 0
 
 
@@ -68,7 +71,8 @@ def _reconcile(settings: TransformerSettings, tables: Tables, holder: str) -> tu
     if reports:
         observe_after_work(settings, lambda: open_observer(settings), holder)
     passes = [{"run_id": r.run_id, "outcome": r.outcome(), "merges": r.merges} for r in reports or []]
-    return {"left_to_another": reports is None, "passes": passes}, 0
+    code = 1 if any(report.problems for report in reports or []) else 0
+    return {"left_to_another": reports is None, "passes": passes}, code
 
 
 def _observe(settings: TransformerSettings, holder: str) -> tuple[dict[str, Any], int]:

@@ -3,11 +3,9 @@
 Two runs cannot share a process at the same time (dbt's own restriction); the transformer's lease keeps them apart.
 """
 
-import json
 import os
 import threading
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +14,15 @@ from typing import Any
 import structlog
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 
-from services.core.batch import Batch
-from services.core.errors import ConfigurationError, PipelineError
+from services.core.errors import PipelineError
 from services.core.settings import TransformerSettings
-from services.core.tables import Mode, Table, Tables
-from services.core.warehouse import hashed_table_id
+from services.core.tables import Tables
+from services.transformer.contract import BronzeModel, refused
+from services.transformer.merge_jobs import name_jobs
 
 log = structlog.get_logger()
+
+name_jobs()
 
 
 class DbtError(PipelineError):
@@ -49,45 +49,6 @@ class NodeResult:
         return self.status in ("error", "runtime error", "skipped")
 
 
-def batches_variable(
-    settings: TransformerSettings, tables: dict[str, Table], batches: list[Batch], merged: Iterable[Batch] = ()
-) -> dict[str, list[dict[str, Any]]]:
-    """The ``batches`` variable that the bronze models read, by model; ``dbt/dbt_project.yml`` says what is in it.
-
-    Args:
-        settings: where the hashed tables are.
-        tables: the batches' tables, by name.
-        batches: the batches to merge.
-        merged: batches that are in bronze; of each table's snapshots among them, the newest counts. Without it, a batch
-            that comes after a later snapshot can bring back rows which that snapshot found gone.
-    """
-    newest: dict[str, dict[str, str]] = {}
-    for batch in sorted(merged, key=lambda batch: (batch.extracted_at, batch.id)):
-        if batch.mode is Mode.SNAPSHOT:
-            newest[batch.table] = _version(batch)
-    variable: dict[str, list[dict[str, Any]]] = {}
-    for batch in batches:
-        table = tables[batch.table]
-        variable.setdefault(table.bronze_model, []).append(
-            _version(batch)
-            | {
-                "table": hashed_table_id(settings.gcp_project, settings.dataset_temp, batch),
-                "source": batch.source or table.source,
-                "snapshot": batch.mode is Mode.SNAPSHOT,
-                "columns": [{"name": column.name, "data_type": column.type.value} for column in batch.added_columns],
-                "deletes": table.deletes,
-                "deleted_at": table.deleted_at,
-                "merged_snapshot": newest.get(batch.table),
-            }
-        )
-    return variable
-
-
-def _version(batch: Batch) -> dict[str, str]:
-    """What orders batches among one another."""
-    return {"batch_id": batch.id, "extracted_at": batch.extracted_at.isoformat()}
-
-
 class _ParseState:
     """Whether dbt went on from the parse state that the image brings (``DBT_PARTIAL_PARSE_FILE_PATH``, Dockerfile)."""
 
@@ -111,6 +72,8 @@ class DbtProject:
         self._tables = tables
         self.parse_state: str | None = None
         """Whether dbt went on from a parse state, and if not, why; None before it has parsed."""
+        self.refused: dict[str, str] = {}
+        """Tables whose bronze model is not what tables.yaml declares, with the reason; known once dbt has parsed."""
         self._manifest: Any = None
         self._lock = threading.Lock()
 
@@ -119,7 +82,7 @@ class DbtProject:
         """Where dbt writes run_results.json and manifest.json."""
         return self._settings.dbt_target_path
 
-    def _invoke(self, runner: dbtRunner, arguments: list[str]) -> dbtRunnerResult:
+    def _invoke(self, runner: dbtRunner, arguments: list[str], **parameters: Any) -> dbtRunnerResult:
         settings = self._settings
         # dbt's profiles read the same variables as the services; the derived ones are set here.
         os.environ["DBT_TARGET"] = settings.dbt_target
@@ -136,14 +99,13 @@ class DbtProject:
         ]  # fmt: skip
         # A fresh thread: dbt inspects its call stack often, and a request's is deep (0.3 s became 1.8 s under pytest).
         with ThreadPoolExecutor(1, thread_name_prefix="dbt") as thread:
-            return thread.submit(runner.invoke, [*arguments, *common]).result()
+            return thread.submit(runner.invoke, [*arguments, *common], **parameters).result()
 
     def parsed(self) -> Any:
-        """The manifest; checks that every declared table's bronze model is in the project.
+        """The manifest. What does not fit the declared tables is in ``refused`` from then on.
 
         Raises:
             DbtError: the project does not parse.
-            ConfigurationError: a bronze model is missing; names the table.
         """
         if self._manifest is None:
             started = time.monotonic()
@@ -154,13 +116,18 @@ class DbtProject:
             self.parse_state = "used" if state.used else f"not used: {state.why}"
             log.info("dbt.parsed", seconds=round(time.monotonic() - started, 3), parse_state=self.parse_state)
             manifest: Any = result.result
-            models = {node.name for node in manifest.nodes.values() if node.resource_type == "model"}
-            for table in self._tables.tables:
-                if table.bronze_model not in models:
-                    raise ConfigurationError(
-                        f"table {table.name}: bronze_model {table.bronze_model} is not in "
-                        f"{self._settings.dbt_project_dir}; add models/bronze/{table.bronze_model}.sql"
-                    )
+            models = {
+                node.name: BronzeModel(
+                    node.name,
+                    str(node.config.materialized),
+                    {column.name: str(column.data_type or "") for column in node.columns.values()},
+                )
+                for node in manifest.nodes.values()
+                if node.resource_type == "model"
+            }
+            self.refused = refused(self._tables, models)
+            for name, reason in self.refused.items():
+                log.error("table.refused", table=name, reason=reason)
             self._manifest = manifest
         return self._manifest
 
@@ -172,8 +139,8 @@ class DbtProject:
         """
         with self._lock:
             runner = dbtRunner(manifest=self.parsed())
-            extra = ["--vars", json.dumps(variables)] if variables else []
-            result = self._invoke(runner, [*arguments, *extra])
+            # As an object, not as the text of `--vars`: YAML refuses, or changes, some characters of names.
+            result = self._invoke(runner, arguments, **({"vars": variables} if variables else {}))
             if result.exception is not None or result.result is None:
                 raise DbtError(f"dbt {' '.join(arguments)} ended without results: {result.exception}")
             execution: Any = result.result

@@ -12,13 +12,14 @@ from google.cloud import bigquery
 from services.core.batch import Batch, BatchError, BatchState, Step
 from services.core.errors import LeaseBusy, TransientError
 from services.core.faults import fault_point
-from services.core.naming import hashed_table, new_batch_id
+from services.core.naming import new_batch_id
 from services.core.settings import TransformerSettings
 from services.core.state.lease import Lease, holding, look
-from services.core.state.state import PipelineState, Run
-from services.core.tables import Tables
+from services.core.state.state import PipelineState, Run, TableProgress
+from services.core.tables import Mode, Tables
 from services.core.warehouse import hashed_table_id
-from services.transformer.dbt_project import DbtProject, NodeResult, batches_variable
+from services.transformer.dbt_project import DbtProject, NodeResult
+from services.transformer.merging import Merging, Round
 
 LEASE = "transform"
 
@@ -62,7 +63,9 @@ class RunReport:
     """Per table: before and after."""
     nodes: list[NodeResult] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    """What a retry may cure; any of them makes the event come again."""
+    """What could not be done; a retry, or a person, cures it."""
+    unbuilt: bool = False
+    """Whether silver and gold could not be built."""
 
     def outcome(self) -> str:
         """One word for the history."""
@@ -82,24 +85,27 @@ class Transformer:
     dbt: DbtProject
     artifacts: ArtifactKeeper
     reports: ReportPublisher
+    alert: Callable[[Batch], object]
+    """Says that a batch waits for a person."""
 
     def reconcile(self, holder: str) -> list[RunReport]:
         """Do all that is due, pass by pass, until nothing is.
 
         Raises:
             LeaseBusy: another process is at it.
-            TransientError: something could not be done now; everything else was.
+            TransientError: something could not be done now; everything else was. What only a person can cure is in the
+                reports' problems instead: no retry would help.
         """
         reports: list[RunReport] = []
-        given_up: set[str] = set()
+        stuck: dict[str, bool] = {}
         while True:
             with holding(self.state.store, LEASE, holder, self.settings.transform_lease) as lease:
-                while (due := self._due(given_up, first=not reports)) is not None:
-                    reports.append(self._pass(lease, due, given_up))
+                while self._loaded(stuck) or (not reports and self._leftovers()):
+                    reports.append(self._pass(lease, stuck))
             # A batch that was loaded after the last look, and whose event found the lease held, is seen here.
-            if not self._loaded(given_up):
+            if not self._loaded(stuck):
                 break
-        if reports and (given_up or reports[-1].problems):
+        if any(stuck.values()) or (reports and reports[-1].unbuilt):
             raise TransientError("; ".join(problem for report in reports for problem in report.problems))
         return reports
 
@@ -129,55 +135,57 @@ class Transformer:
                 return True
         return False
 
-    def _loaded(self, given_up: set[str]) -> list[Batch]:
+    def _loaded(self, stuck: dict[str, bool]) -> list[Batch]:
+        """Loaded batches, oldest first, but for those of tables that this reconcile could not merge."""
         return [
             batch
             for batch in self.state.batches_in(BatchState.LOADED)
-            if batch.id not in given_up and self.tables.get(batch.table) is not None
+            if batch.table not in stuck and self.tables.get(batch.table) is not None
         ]
 
-    def _due(self, given_up: set[str], *, first: bool) -> list[Batch] | None:
-        """Loaded batches to merge; an empty list when only a crash's leftovers are due; None when nothing is."""
-        if loaded := self._loaded(given_up):
-            return loaded
-        leftovers = first and (self.state.downstream_due() or bool(self.state.batches_in(BatchState.MERGED)))
-        return [] if leftovers else None
+    def _leftovers(self) -> bool:
+        """Whether a crash left something to do though nothing is to be merged."""
+        return self.state.downstream_due() or bool(self.state.batches_in(BatchState.MERGED))
 
-    def _pass(self, lease: Lease, batches: list[Batch], given_up: set[str]) -> RunReport:
+    def _pass(self, lease: Lease, stuck: dict[str, bool]) -> RunReport:
+        """Merge, round by round, then build what follows; tables that cannot be merged go to ``stuck``."""
         report = RunReport(run_id=new_batch_id(datetime.now(UTC)), started_at=datetime.now(UTC))
         with structlog.contextvars.bound_contextvars(run_id=report.run_id):
+            batches = self._loaded(stuck)
             log.info("reconcile.started", batches=[batch.id for batch in batches])
-            rounds = 0
-            while batches and rounds < MOST_ROUNDS:
-                due = batches
-                done = self._timed(report, "bronze", lambda: self._bronze(lease, due, report))  # noqa: B023
-                given_up.update(batch.id for batch in due if batch.id not in done)
-                self._timed(report, "finish", lambda: self._finish(lease, report))
-                batches, rounds = self._loaded(given_up), rounds + 1
-            if not rounds:
+            self._timed(report, "finish", lambda: self._finish(lease, report))
+            for _ in range(MOST_ROUNDS):
+                if not (batches := self._loaded(stuck)):
+                    break
+                done = self._timed(report, "bronze", lambda: self._round(lease, batches, report))
+                stuck |= done.stuck
                 self._timed(report, "finish", lambda: self._finish(lease, report))
             if self.state.downstream_due():
                 self._timed(report, "downstream", lambda: self._downstream(lease, report))
             log.info("reconcile.finished", outcome=report.outcome(), seconds=report.seconds, problems=report.problems)
             fault_point("transformer.run_unnoted")
-            self.state.add_run(
-                Run(
-                    id=report.run_id,
-                    service="transformer",
-                    started_at=report.started_at,
-                    finished_at=datetime.now(UTC),
-                    outcome=report.outcome(),
-                    details={
-                        "seconds": report.seconds,
-                        "merges": report.merges,
-                        "watermarks": report.watermarks,
-                        "nodes": [asdict(node) for node in report.nodes],
-                        "problems": report.problems,
-                    },
-                )
-            )
+            self._note(report)
             self.reports.publish(report.run_id)
         return report
+
+    def _note(self, report: RunReport) -> None:
+        details = {
+            "seconds": report.seconds,
+            "merges": report.merges,
+            "watermarks": report.watermarks,
+            "nodes": [asdict(node) for node in report.nodes],
+            "problems": report.problems,
+        }
+        self.state.add_run(
+            Run(
+                id=report.run_id,
+                service="transformer",
+                started_at=report.started_at,
+                finished_at=datetime.now(UTC),
+                outcome=report.outcome(),
+                details=details,
+            )
+        )
 
     @staticmethod
     def _timed(report: RunReport, stage: str, work: Callable[[], T]) -> T:
@@ -187,68 +195,23 @@ class Transformer:
         finally:
             report.seconds[stage] = round(report.seconds.get(stage, 0.0) + time.monotonic() - started, 3)
 
-    def _fail_expired(self, batches: list[Batch]) -> set[str]:
-        """Fail the batches whose hashed table is gone: merged never, they would fail their table's model for ever."""
-        dataset = f"{self.settings.gcp_project}.{self.settings.dataset_temp}"
-        there = {item.table_id for item in self.client.list_tables(dataset)}
-        expired = set()
-        for batch in batches:
-            if hashed_table(batch.table, batch.id) not in there:
-                message = "its hashed table expired, or was dropped, before it was merged; " + (
-                    "its window is read again" if batch.window else f"copy it from the archive: {batch.source}"
-                )
-                error = BatchError(code="hashed_table_gone", message=message)
-                failed = self.state.step(batch.id, Step.EXPIRE, error=error)
-                log.error("batch.expired", table=batch.table, batch_id=batch.id, state=failed.state, reason=message)
-                expired.add(batch.id)
-        return expired
-
-    def _bronze(self, lease: Lease, batches: list[Batch], report: RunReport) -> set[str]:
-        """Merge batches in one dbt run; returns the ids of those of which nothing is left to do: merged, or failed."""
-        lease.renew()
-        expired = self._fail_expired(batches)
-        batches = [batch for batch in batches if batch.id not in expired]
-        if not batches:
-            return expired
+    def _round(self, lease: Lease, batches: list[Batch], report: RunReport) -> Round:
         self.state.set_downstream_due(True)
         fault_point("transformer.downstream_noted")
-        tables = {name: table for name in {b.table for b in batches} if (table := self.tables.get(name))}
-        models = sorted({table.bronze_model for table in tables.values()} | self._absent_models())
-        variables = {"batches": batches_variable(self.settings, tables, batches, self.state.merged_snapshots(tables))}
-        results = self.dbt.run(["run", "--select", *models], variables)
-        fault_point("transformer.bronze_built")
-        self.artifacts.keep(report.run_id, "bronze")
-        report.nodes += results
-        by_model = {result.name: result for result in results}
-        merged = expired
-        for name, table in sorted(tables.items()):
-            mine = [batch for batch in batches if batch.table == name]
-            result = by_model.get(table.bronze_model)
-            if result is None or result.status != "success":
-                message = result.message if result else "dbt did not run the model"
-                report.problems.append(f"table {name}: bronze model {table.bronze_model} failed: {message}")
-                log.error("bronze.failed", table=name, model=table.bronze_model, reason=message)
-                continue
-            lease.renew()
-            for batch in mine:
-                self.state.step(batch.id, Step.MERGE)
-            merged.update(batch.id for batch in mine)
-            fault_point("transformer.merged")
-            entry = {
-                "batches": [batch.id for batch in mine],
-                "rows": sum(batch.rows for batch in mine),
-                "rows_merged": result.rows_affected,
-                "seconds": result.seconds,
-            }
-            report.merges.append({"table": name, **entry})
-            log.info("bronze.merged", table=name, **entry)
-        return merged
-
-    def _absent_models(self) -> set[str]:
-        """Bronze models whose table is not there yet: silver and gold need them all, be they empty."""
-        dataset = f"{self.settings.gcp_project}.{self.settings.dataset_bronze}"
-        there = {item.table_id for item in self.client.list_tables(dataset)}
-        return {table.bronze_model for table in self.tables.tables} - there
+        merging = Merging(
+            self.settings,
+            self.tables,
+            self.state,
+            self.client,
+            self.dbt,
+            lambda: self.artifacts.keep(report.run_id, "bronze"),
+            self.alert,
+        )
+        done = merging.round(lease, batches)
+        report.merges += done.merges
+        report.nodes += done.nodes
+        report.problems += done.problems
+        return done
 
     def _finish(self, lease: Lease, report: RunReport) -> None:
         """Drop the hashed tables of merged batches and move the watermarks; also what a crash left undone."""
@@ -260,11 +223,24 @@ class Transformer:
             fault_point("transformer.hashed_dropped")
         for table in sorted({batch.table for batch in merged}):
             before = self.state.progress(table).watermark
-            after = self.state.advance(table, lease.token).watermark
+            progress = self.state.advance(table, lease.token)
+            after = progress.watermark
+            self._give_up_superseded(table, progress)
             first = report.watermarks.get(table, {}).get("before", before.isoformat() if before else None)
             report.watermarks[table] = {"before": first, "after": after.isoformat() if after else None}
             log.info("watermark.advanced", table=table, **report.watermarks[table])
             fault_point("transformer.advanced")
+
+    def _give_up_superseded(self, table: str, progress: TableProgress) -> None:
+        """Close held snapshots that a newer one in bronze makes pointless: nobody need look at them any more."""
+        if progress.merged_snapshot is None or progress.merged_snapshot_at is None:
+            return
+        merged = (progress.merged_snapshot_at, progress.merged_snapshot)
+        for batch in self.state.batches_in(BatchState.HELD):
+            if batch.table == table and batch.mode is Mode.SNAPSHOT and (batch.extracted_at, batch.id) < merged:
+                error = BatchError(code="superseded", message=f"snapshot {merged[1]}, which is newer, is in bronze")
+                self.state.step(batch.id, Step.DISCARD, error=error)
+                log.info("batch.superseded", table=table, batch_id=batch.id, newer=merged[1])
 
     def _downstream(self, lease: Lease, report: RunReport) -> None:
         """Build and test silver and gold. A failure here does not hold back the watermark."""
@@ -281,6 +257,7 @@ class Transformer:
                 log.warning("test.warned", test=result.name, failures=result.failures, reason=result.message)
         if errors := [result for result in broken if result.status != "skipped"]:
             report.problems += [f"{result.resource_type} {result.name}: {result.message}" for result in errors]
+            report.unbuilt = True
             log.error("downstream.failed", nodes=[result.name for result in broken])
         else:
             self.state.set_downstream_due(False)

@@ -1,5 +1,6 @@
 """Puts the transformer together from its settings; the one place that both entry points share."""
 
+from services.core.batch import Batch
 from services.core.gcs import GcsObjectStore
 from services.core.settings import TransformerSettings
 from services.core.state.state import open_state
@@ -17,6 +18,13 @@ def open_transformer(settings: TransformerSettings, tables: Tables) -> Transform
     state = open_state(settings)
     objects = GcsObjectStore(settings.gcp_project)
     client = bigquery_client(settings.gcp_project, settings.bigquery_location)
+
+    def alert(batch: Batch) -> None:
+        # Imported here: Pub/Sub's client takes a fifth of a second of every cold start, and alerts are rare.
+        from services.core.events import Publisher
+
+        Publisher(settings.gcp_project, settings.batch_loaded_topic, settings.alert_topic).held(batch)
+
     return Transformer(
         settings=settings,
         tables=tables,
@@ -25,6 +33,7 @@ def open_transformer(settings: TransformerSettings, tables: Tables) -> Transform
         dbt=DbtProject(settings, tables),
         artifacts=BucketArtifacts(settings, objects),
         reports=RunReports(settings, tables, state, objects, client),
+        alert=alert,
     )
 
 

@@ -1,7 +1,7 @@
 """The local warehouse, and dbt on it: ``pytest_plugins = ["tests.integration.warehouse_fixture"]``."""
 
-import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -131,9 +131,18 @@ class Datasets:
 class Dbt:
     """dbt in this process on the local warehouse, parsed once."""
 
-    def __init__(self, warehouse: Warehouse, datasets: Datasets, folder: Path, project: Path = DBT_PROJECT) -> None:
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        datasets: Datasets,
+        folder: Path,
+        models: dict[str, "BronzeModel"],
+        project: Path = DBT_PROJECT,
+    ) -> None:
         self.warehouse = warehouse
         self.datasets = datasets
+        self.models = models
+        """The bronze models' declared tables, which the transformer hands to dbt."""
         self.client = warehouse.client()
         self._target = folder / "target"
         self._paths = [
@@ -162,10 +171,32 @@ class Dbt:
         return self._results(arguments, variables, check=False)
 
     def _results(self, arguments: Sequence[str], variables: dict[str, Any], *, check: bool) -> dict[str, RunResult]:
-        command = [*arguments, "--quiet", "--no-write-json", "--vars", json.dumps(variables)]
-        result = self._invoke(dbtRunner(manifest=self.manifest), command, check=check).result
+        command = [*arguments, "--quiet", "--no-write-json"]
+        handed = {"bronze": self._bronze(variables.pop("batches", {})), **variables}
+        result = self._invoke(dbtRunner(manifest=self.manifest), command, check=check, vars=handed).result
         assert isinstance(result, RunExecutionResult)
         return {result.node.name: result for result in result.results}
+
+    def _bronze(self, batches: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+        """Return the variable ``bronze`` for every model, with some batches of some.
+
+        A batch names its extra columns; ``deletes`` and ``merged_snapshot`` are its table's, the same in all batches.
+        """
+        variable: dict[str, Any] = {}
+        for name, model in self.models.items():
+            columns = [{"name": column.name, "data_type": column.field_type} for column in model.columns]
+            mine = batches.get(name, [])
+            variable[name] = {
+                "key": model.key,
+                "columns": columns,
+                "deletes": mine[0].get("deletes", "keep") if mine else "keep",
+                "merged_snapshot": mine[0].get("merged_snapshot") if mine else None,
+                "job_id": f"credix-merge-{name}-{secrets.token_hex(8)}",
+                "batches": [
+                    each | ({"columns": [*columns, *each["columns"]]} if "columns" in each else {}) for each in mine
+                ],
+            }
+        return variable
 
     def listed(self, *arguments: str) -> list[str]:
         """Return what ``dbt list`` prints."""
@@ -173,7 +204,9 @@ class Dbt:
         assert isinstance(result, list)
         return [str(line) for line in result]
 
-    def _invoke(self, runner: dbtRunner, command: list[str], *, check: bool = True) -> dbtRunnerResult:
+    def _invoke(
+        self, runner: dbtRunner, command: list[str], *, check: bool = True, **parameters: Any
+    ) -> dbtRunnerResult:
         environment = self.datasets.environment() | {
             "GCP_PROJECT": PROJECT,
             "DBT_TARGET": "emulator",
@@ -184,7 +217,7 @@ class Dbt:
                 patch.setenv(name, value)
             # In a thread of its own: dbt inspects its whole stack 16 times per call, and pytest's stack is deep.
             with ThreadPoolExecutor(1) as pool:
-                result = pool.submit(runner.invoke, [*command, *self._paths]).result()
+                result = pool.submit(runner.invoke, [*command, *self._paths], **parameters).result()
         nodes = getattr(result.result, "results", [])
         failed = [f"{node.node.name}: {node.message}" for node in nodes if node.status in ("error", "fail")]
         assert result.success or not check, f"dbt {' '.join(command)}: {result.exception or failed}"
@@ -237,9 +270,7 @@ def bronze_project(warehouse: Warehouse, folder: Path, name: str, models: dict[s
     shutil.copy(DBT_PROJECT / "dbt_project.yml", folder)
     shutil.copytree(DBT_PROJECT / "macros", folder / "macros", dirs_exist_ok=True)
     for model, made in models.items():
-        facts = {"unique_key": made.key, "partition_by": made.partition_by}
-        named = ", ".join(f"{name}={fact}" for name, fact in facts.items() if fact)
-        config = f"{{{{ config({named}) }}}}\n" if named else ""
+        config = f"{{{{ config(partition_by={made.partition_by}) }}}}\n" if made.partition_by else ""
         (bronze / f"{model}.sql").write_text(f"{config}{{{{ bronze() }}}}\n")
     declared = [
         {
@@ -252,7 +283,7 @@ def bronze_project(warehouse: Warehouse, folder: Path, name: str, models: dict[s
         for model, made in models.items()
     ]
     (bronze / "bronze.yml").write_text(yaml.safe_dump({"models": declared}))
-    return Dbt(warehouse, Datasets.named(name), folder, folder)
+    return Dbt(warehouse, Datasets.named(name), folder, models, folder)
 
 
 ADDED = [
@@ -285,7 +316,13 @@ def declared_schema(table: str) -> list[bigquery.SchemaField]:
     ]
 
 
+def shipped_models() -> dict[str, BronzeModel]:
+    """Return the bronze models of config/tables.yaml."""
+    tables = load_tables(REPOSITORY / "config" / "tables.yaml").tables
+    return {table.bronze_model: BronzeModel(declared_schema(table.name), table.key) for table in tables}
+
+
 @pytest.fixture(scope="session")
 def dbt(warehouse_endpoint: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Dbt:
     """The project on datasets of its own."""
-    return Dbt(warehouse_endpoint, Datasets.named("dbt"), tmp_path_factory.mktemp("dbt"))
+    return Dbt(warehouse_endpoint, Datasets.named("dbt"), tmp_path_factory.mktemp("dbt"), shipped_models())

@@ -1,2 +1,2 @@
-{{ config(unique_key=['buyer_tax_id'], cluster_by=['buyer_tax_id']) }}
+{{ config(cluster_by=['buyer_tax_id']) }}
 {{ bronze() }}

@@ -1,2 +1,2 @@
-{{ config(unique_key=['asset_id'], cluster_by=['asset_id']) }}
+{{ config(cluster_by=['asset_id']) }}
 {{ bronze() }}

@@ -1,3 +1,3 @@
-{{ config(unique_key=['time_hour', 'carrier', 'flight'], cluster_by=['carrier']) }}
+{{ config(cluster_by=['carrier']) }}
 
 {{ bronze() }}

@@ -167,8 +167,17 @@ class PipelineState:
                 self.change_batch(batch.id, lambda b: b.model_copy(update={"open": False}))
         return progress
 
-    def note_merge_job(self, table: str, job_id: str | None, token: int) -> TableProgress:
-        """Note the job that is about to merge the table, so that a later holder can wait for it; None when it ended.
+    def note_merge_job(self, table: str, job_id: str | None, token: int, after: str | None) -> bool:
+        """Note the job that is about to merge the table, so that a later holder can wait for it.
+
+        Args:
+            table: the table.
+            job_id: the job; None when the noted one has ended.
+            token: fencing token of the lease under which the table is merged.
+            after: the job that was noted before, and that is known to have ended.
+
+        Returns:
+            False when another job than ``after`` is noted: it has to end first.
 
         Raises:
             LeaseLost: a later holder has merged the table.
@@ -176,11 +185,11 @@ class PipelineState:
 
         def change(progress: TableProgress) -> TableProgress:
             _check_token(table, "merge", progress.merge_token, token)
-            return progress.model_copy(update={"merge_job": job_id, "merge_token": token})
+            return _after_job(progress, "merge_job", after, {"merge_job": job_id, "merge_token": token})
 
-        return self._change_progress(table, change)
+        return self._change_progress(table, change).merge_job == job_id
 
-    def note_stable_job(self, table: str, job_id: str | None, token: int) -> TableProgress:
+    def note_stable_job(self, table: str, job_id: str | None, token: int, after: str | None) -> bool:
         """Note the job that is about to copy the stable table, as ``note_merge_job`` does of a merge.
 
         Raises:
@@ -189,9 +198,9 @@ class PipelineState:
 
         def change(progress: TableProgress) -> TableProgress:
             _check_token(table, "stable", progress.stable_token, token)
-            return progress.model_copy(update={"stable_job": job_id, "stable_token": token})
+            return _after_job(progress, "stable_job", after, {"stable_job": job_id, "stable_token": token})
 
-        return self._change_progress(table, change)
+        return self._change_progress(table, change).stable_job == job_id
 
     def create_batch(self, batch: Batch) -> bool:
         """Note a new batch; False when the state has it already."""
@@ -304,6 +313,10 @@ class PipelineState:
     def runs(self, service: str, since: datetime | None = None) -> list[Run]:
         """Runs of a service, all or those begun since a time, oldest first."""
         return [Run.model_validate(d.data) for d in self.store.query("runs", {"service": service}, _id_from(since))]
+
+
+def _after_job(progress: TableProgress, field: str, after: str | None, update: dict[str, Any]) -> TableProgress:
+    return progress.model_copy(update=update) if getattr(progress, field) == after else progress
 
 
 def _check_token(table: str, what: str, newest: int, token: int) -> None:

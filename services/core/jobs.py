@@ -1,0 +1,151 @@
+"""Jobs that can be sent late and still do no harm: their id is noted in the state before they are sent.
+
+A process that stands still just before it sends a statement, and goes on after its lease has passed to another, would
+write over what the other has written since. So such a statement has a job id of its own, which is noted under the fencing
+token before the job is sent. Whoever works next *settles* the noted job: waits for it, or makes its id void, by a job of
+that id that does nothing. BigQuery takes a job id once
+(https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid), so what is sent late is refused with 409.
+"""
+
+import concurrent.futures
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from google.api_core.exceptions import Conflict, GoogleAPICallError, NotFound
+from google.cloud import bigquery
+from google.cloud.bigquery.job import CopyJob, LoadJob, QueryJob
+from google.cloud.bigquery.retry import DEFAULT_RETRY
+
+from services.core.errors import TransientError
+from services.core.naming import new_batch_id
+
+VOID = "SELECT 'void: this job was not sent in time, and must not run any more'"
+"""The statement that takes the place of a job which was never sent. It reads no table and costs nothing."""
+
+REQUEST_SECONDS = 60.0
+"""For BigQuery to answer one request; a job's own time is another matter."""
+
+RETRY_SECONDS = 45.0
+"""How long a request is repeated while BigQuery is away; then whoever asked says so, and tries again later."""
+
+LASTING_REASONS = frozenset({"invalid", "invalidQuery", "badRequest"})
+"""Reasons of a failed job that its content causes; any other may pass, or is for a person
+(https://cloud.google.com/bigquery/docs/error-messages)."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Settled:
+    """How a noted job ended. It does not run now, and never will again."""
+
+    job_id: str
+    sent: bool
+    """False when it was never sent, and its id is void."""
+    reason: str | None = None
+    """BigQuery's reason when it failed."""
+    message: str = ""
+    rows: int | None = None
+    """Rows that a DML statement changed."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it did its work."""
+        return self.sent and self.reason is None
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it failed by its content, so that the same statement fails again."""
+        return self.reason in LASTING_REASONS
+
+
+def new_job_id(what: str, table: str) -> str:
+    """An id for a job on a table: unique, sortable by time; letters, digits, dashes and underscores only."""
+    return f"credix-{what}-{table}-{new_batch_id(datetime.now(UTC))}"
+
+
+def take_turn(
+    client: bigquery.Client,
+    job_id: str,
+    noted: Callable[[], str | None],
+    note: Callable[[str, str | None], bool],
+    wait: timedelta,
+) -> None:
+    """Note a job that is about to be sent, after the one that was noted before has ended.
+
+    Args:
+        client: BigQuery.
+        job_id: the job.
+        noted: the job that is noted now, or None.
+        note: notes a job after another, which must still be the noted one; False when it is not.
+        wait: the longest wait for the job before.
+
+    Raises:
+        TransientError: the job before still runs.
+        LeaseLost: a later holder is at it.
+    """
+    while True:
+        before = noted()
+        if before is not None:
+            settle(client, before, wait)
+        if note(job_id, before):
+            return
+
+
+def settle(client: bigquery.Client, job_id: str, wait: timedelta) -> Settled:
+    """Make sure that a noted job has ended, or will never run.
+
+    Args:
+        client: BigQuery.
+        job_id: its id.
+        wait: the longest wait for one that runs.
+
+    Raises:
+        TransientError: it still runs.
+        GoogleAPICallError: BigQuery does not answer.
+    """
+    retry = DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
+    try:
+        job = client.get_job(job_id, location=client.location, retry=retry, timeout=REQUEST_SECONDS)
+    except NotFound:
+        config = bigquery.QueryJobConfig(labels={"credix_stage": "void"})
+        try:
+            job = client.query(
+                VOID, job_config=config, job_id=job_id, retry=retry, job_retry=None, timeout=REQUEST_SECONDS
+            )
+            log.warning("job.void", job_id=job_id, reason="it was noted and not sent; sent late, it is refused")
+        except Conflict:  # sent in this moment, or our own request came twice
+            job = client.get_job(job_id, location=client.location, retry=retry, timeout=REQUEST_SECONDS)
+    if not isinstance(job, QueryJob | CopyJob | LoadJob):
+        raise TransientError(f"job {job_id} is no query, copy or load: {type(job).__name__}")
+    await_end(job, wait)
+    if isinstance(job, QueryJob) and job.query == VOID:
+        return Settled(job_id, sent=False, message="it was never sent")
+    error = job.error_result or {}
+    return Settled(
+        job_id,
+        sent=True,
+        reason=error.get("reason", "unknown") if error else None,
+        message=error.get("message", ""),
+        rows=job.num_dml_affected_rows if isinstance(job, QueryJob) else None,
+    )
+
+
+def await_end(job: QueryJob | CopyJob | LoadJob, wait: timedelta) -> None:
+    """Wait for a job's end, good or bad.
+
+    Raises:
+        TransientError: it has not ended in time.
+        GoogleAPICallError: BigQuery does not answer; the job goes on.
+    """
+    if job.state == "DONE":
+        return
+    try:
+        job.result(retry=DEFAULT_RETRY.with_timeout(RETRY_SECONDS), timeout=wait.total_seconds())
+    except concurrent.futures.TimeoutError as error:
+        raise TransientError(f"job {job.job_id} has not ended after {wait.total_seconds():.0f} s") from error
+    except GoogleAPICallError:
+        if job.error_result is None:
+            raise  # the answer was lost, not the job

@@ -1,9 +1,9 @@
 """Jobs that can be sent late and still do no harm: their id is noted in the state before they are sent.
 
 A process that stands still just before it sends a statement, and goes on after its lease has passed to another, would
-write over what the other has written since. So such a statement has a job id of its own, which is noted under the fencing
-token before the job is sent. Whoever works next *settles* the noted job: waits for it, or makes its id void, by a job of
-that id that does nothing. BigQuery takes a job id once
+write over what the other has written since. So such a statement has a job id of its own, which is noted under the
+fencing token before the job is sent. Whoever works next *settles* the noted job: waits for it, or makes its id void, by
+a job of that id that does nothing. BigQuery takes a job id once
 (https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid), so what is sent late is refused with 409.
 """
 

@@ -15,7 +15,7 @@ import structlog
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import bigquery
 
-from services.core.batch import Batch, BatchError, Step
+from services.core.batch import Batch, BatchError, BatchState, Step
 from services.core.errors import LeaseLost, TransientError
 from services.core.faults import fault_point
 from services.core.jobs import new_job_id, settle, take_turn
@@ -184,10 +184,12 @@ class Merging:
     ) -> list[Attempt]:
         """Merge in one dbt run; returns what is to be tried next, because something failed."""
         following: list[Attempt] = []
-        for name, outcome in self._run(lease, attempt.batches, done).items():
+        outcomes = self._run(lease, attempt.batches, done)
+        lease.renew()  # who stood still meanwhile judges nothing
+        for name, outcome in outcomes.items():
             mine = attempt.batches[name]
             if isinstance(outcome, Merged):
-                self._note_merged(lease, name, mine, outcome, done)
+                self._note_merged(name, mine, outcome, done)
             elif len(attempt.batches) > 1:
                 following.append(Attempt({name: mine}, again=True))
             elif not mine or not outcome.lasting:
@@ -199,7 +201,6 @@ class Merging:
             elif not attempt.again:
                 following.append(Attempt({name: mine}, again=True))
             else:
-                lease.renew()
                 self._hold(mine[0].batch, BatchError(code="merge_refused", message=_shortened(outcome.message)))
         return following
 
@@ -273,10 +274,9 @@ class Merging:
 
     # --- noting -------------------------------------------------------------------------------------------------------
 
-    def _note_merged(self, lease: Lease, name: str, mine: list[Loaded], merged: Merged, done: Round) -> None:
+    def _note_merged(self, name: str, mine: list[Loaded], merged: Merged, done: Round) -> None:
         if not mine:
             return
-        lease.renew()
         for each in mine:
             self.state.step(each.batch.id, Step.MERGE)
         fault_point("transformer.merged")
@@ -293,7 +293,7 @@ class Merging:
         """Note why a table's batches wait; somebody who looks at one of them sees it."""
         message = _shortened(reason)
         for each in waiting:
-            batch = self.state.change_batch(each.batch.id, lambda b: b.model_copy(update={"trouble": message}))
+            batch = self.state.change_batch(each.batch.id, lambda batch: batch.in_trouble(BatchState.LOADED, message))
             log.warning("batch.waits", table=name, batch_id=batch.id, state=batch.state, reason=message)
         done.stuck[name] = curable
         done.problems.append(f"table {name}: {message}")

@@ -1,4 +1,4 @@
-"""Reconcile on a real state, with dbt and BigQuery's table list as stand-ins: what is noted after what."""
+"""Reconcile on a real state, with dbt and BigQuery as stand-ins: what is noted after what, and who stops whom."""
 
 import threading
 import time
@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from google.api_core.exceptions import Conflict, NotFound
+from google.cloud.bigquery import SchemaField
 
 from services.core.batch import Batch, BatchState, Step
 from services.core.errors import LeaseBusy, LeaseLost, TransientError
@@ -20,8 +22,10 @@ from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
 from services.core.tables import Column, ColumnType, Mode, Table, Tables
 from services.core.window import Window
-from services.transformer.dbt_project import DbtProject, NodeResult
+from services.transformer.dbt_project import DbtError, DbtProject, NodeResult
+from services.transformer.handover import MOST_BATCHES
 from services.transformer.reconcile import LEASE, Transformer
+from tests.jobs import Jobs
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -32,45 +36,87 @@ def at(minutes: int) -> datetime:
 
 def table(name: str) -> Table:
     column = Column(name="id", type=ColumnType.INT64, required=True)
-    return Table(name=name, source=f"s.{name}", key=["id"], mode=Mode.SNAPSHOT, bronze_model=name, columns=[column])
+    facts: dict[str, Any] = {"source": f"s.{name}", "key": ["id"], "mode": Mode.SNAPSHOT, "bronze_model": name}
+    return Table(name=name, columns=[column], deletes="soft", **facts)
 
 
 TABLES = Tables(version=1, tables=[table("a"), table("b")])
 
 
+class Client(Jobs):
+    """The warehouse's tables and jobs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped: list[str] = []
+        self.hashed: set[str] = set()
+        self.there, self.gone = 0, 0
+        """Rows of bronze, and those of them that any snapshot would find gone."""
+
+    def list_tables(self, dataset: str) -> list[SimpleNamespace]:
+        return [SimpleNamespace(table_id=table.bronze_model) for table in TABLES.tables]
+
+    def get_table(self, table_id: str, **_: Any) -> SimpleNamespace:
+        if table_id.rsplit(".", 1)[-1] not in self.hashed:
+            raise NotFound(table_id)
+        schema = [SchemaField("id", "INTEGER"), SchemaField("_extracted_at", "TIMESTAMP")]
+        return SimpleNamespace(schema=schema, num_rows=1)
+
+    def delete_table(self, table_id: str, not_found_ok: bool) -> None:
+        self.dropped.append(table_id)
+
+    def query(self, statement: str, job_id: str | None = None, **_: Any) -> Any:
+        if job_id is None:
+            return SimpleNamespace(result=lambda: [(self.there, self.gone)])
+        return self.send(job_id, statement)
+
+
 @dataclass
 class Dbt:
-    """Answers as it is told to, and remembers what it was asked."""
+    """Merges as it is told to, and remembers what it was asked."""
 
+    client: Client
     failing: set[str] = field(default_factory=set)
+    """Models that fail, with and without batches, before any statement is sent."""
+    poisoned: dict[str, str | None] = field(default_factory=dict)
+    """Batches that make the merge of their model fail: with this reason of the job, or before it is sent."""
+    breaking: set[str] = field(default_factory=set)
+    """Batches that make dbt end without results."""
+    refused: dict[str, str] = field(default_factory=dict)
     runs: list[list[str]] = field(default_factory=list)
     variables: list[dict[str, Any]] = field(default_factory=list)
     during: Callable[[], None] = lambda: None
+
+    def parsed(self) -> None:
+        return
 
     def run(self, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:
         self.runs.append(arguments)
         self.variables.append(variables or {})
         self.during()
         names = arguments[2:] if arguments[0] == "run" else ["gold"]
+        tables = (variables or {}).get("bronze", {})
+        if any(batch["batch_id"] in self.breaking for table in tables.values() for batch in table["batches"]):
+            raise DbtError("dbt ended without results")
+        return [self._result(name, tables.get(name, {"batches": []})) for name in names]
+
+    def _result(self, name: str, table: dict[str, Any]) -> NodeResult:
+        poison = [self.poisoned[id_] for each in table["batches"] if (id_ := each["batch_id"]) in self.poisoned]
+        bad = name in self.failing or bool(poison)
+        if table["batches"] and name not in self.failing and (not poison or poison[0]):
+            try:
+                self.client.send(table["job_id"], "merge", rows=1, reason=poison[0] if poison else None)
+            except Conflict:
+                bad = False  # dbt attaches to the job that has the id, and takes its end for its own
+        return NodeResult(name, "model", "error" if bad else "success", "why", 0.1, 1, None)
+
+    def merged(self) -> list[dict[str, list[str]]]:
+        """The batches of every bronze run, by model."""
         return [
-            NodeResult(name, "model", "error" if name in self.failing else "success", "why", 0.1, 1, None)
-            for name in names
+            {name: [each["batch_id"] for each in table["batches"]] for name, table in variables["bronze"].items()}
+            for variables in self.variables
+            if "bronze" in variables
         ]
-
-
-@dataclass
-class Client:
-    """The warehouse's tables."""
-
-    dropped: list[str] = field(default_factory=list)
-    hashed: set[str] = field(default_factory=set)
-
-    def list_tables(self, dataset: str) -> list[SimpleNamespace]:
-        bronze = {table.bronze_model for table in TABLES.tables}
-        return [SimpleNamespace(table_id=name) for name in (self.hashed if dataset.endswith("_temp") else bronze)]
-
-    def delete_table(self, table_id: str, not_found_ok: bool) -> None:
-        self.dropped.append(table_id)
 
 
 class NoArtifacts:
@@ -93,13 +139,14 @@ class World:
     state: PipelineState
     dbt: Dbt
     client: Client
+    alerts: list[str]
 
-    def loaded(self, name: str, low: int | None, high: int) -> str:
+    def loaded(self, name: str, low: int | None, high: int, mode: Mode = Mode.INCREMENTAL) -> str:
         batch = Batch(
-            id=f"20261122T1700{high:02}000000Z-00000000",
+            id=f"20261122T17{high:04}000000Z-00000000",
             run_id="r",
             table=name,
-            mode=Mode.INCREMENTAL,
+            mode=mode,
             window=Window(low=None if low is None else at(low), high=at(high)),
             extracted_at=at(high),
             started_at=at(high),
@@ -120,11 +167,20 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("GCP_PROJECT", "p")
     settings = TransformerSettings(transform_lease=timedelta(seconds=1.5))  # type: ignore[call-arg]
     state = PipelineState(SqliteStore(tmp_path / "state.sqlite"))
-    dbt, client = Dbt(), Client()
+    client = Client()
+    dbt = Dbt(client)
+    alerts: list[str] = []
     transformer = Transformer(
-        settings, TABLES, state, cast(Any, client), cast(DbtProject, dbt), NoArtifacts(), NoReports()
+        settings,
+        TABLES,
+        state,
+        cast(Any, client),
+        cast(DbtProject, dbt),
+        NoArtifacts(),
+        NoReports(),
+        lambda batch: alerts.append(batch.id),
     )
-    return World(transformer, state, dbt, client)
+    return World(transformer, state, dbt, client, alerts)
 
 
 def test_a_batch_whose_hashed_table_is_gone_fails_and_does_not_stop_the_others(world: World) -> None:
@@ -145,11 +201,7 @@ def test_all_loaded_batches_are_merged_in_one_dbt_run(world: World) -> None:
     world.transformer.reconcile("me")
     assert [run[0] for run in world.dbt.runs] == ["run", "build"]
     assert world.dbt.runs[0][2:] == ["a", "b"]
-    merged = world.dbt.variables[0]["batches"]
-    assert {name: [b["batch_id"] for b in batches] for name, batches in merged.items()} == {
-        "a": [ids[0], ids[2]],
-        "b": [ids[1]],
-    }
+    assert world.dbt.merged() == [{"a": [ids[0], ids[2]], "b": [ids[1]]}]
     assert [world.state_of(id) for id in ids] == [BatchState.MERGED] * 3
     assert (world.state.progress("a").watermark, world.state.progress("b").watermark) == (at(3), at(2))
     assert len(world.client.dropped) == 3
@@ -165,7 +217,7 @@ def test_nothing_due_runs_nothing(world: World) -> None:
 def test_a_failed_merge_leaves_watermark_and_hashed_table_and_stops_no_other_table(world: World) -> None:
     bad, good = world.loaded("a", None, 1), world.loaded("b", None, 2)
     world.dbt.failing = {"a"}
-    with pytest.raises(TransientError, match="table a: bronze model a failed: why"):
+    with pytest.raises(TransientError, match="table a: why"):
         world.transformer.reconcile("me")
     assert (world.state_of(bad), world.state_of(good)) == (BatchState.LOADED, BatchState.MERGED)
     assert (world.state.progress("a").watermark, world.state.progress("b").watermark) == (None, at(2))
@@ -285,3 +337,179 @@ def test_two_at_once_do_the_work_once(world: World) -> None:
         thread.join()
     assert [run[0] for run in world.dbt.runs] == ["run", "build"]
     assert len(results) == 3
+
+
+# --- one bad thing stops no other ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("poison", ["invalidQuery", None], ids=["refused by BigQuery", "before it is sent"])
+def test_a_poisoned_batch_is_found_by_halves_and_held(world: World, poison: str | None) -> None:
+    ids = [world.loaded("a", high - 1 if high > 1 else None, high) for high in range(1, 8)]
+    other = world.loaded("b", None, 9)
+    world.dbt.poisoned[ids[4]] = poison
+    reports = world.transformer.reconcile("me")
+    assert [world.state_of(id_) for id_ in ids] == [
+        BatchState.HELD if id_ == ids[4] else BatchState.MERGED for id_ in ids
+    ]
+    assert world.state_of(other) is BatchState.MERGED
+    held = world.state.batch(ids[4])
+    assert held is not None
+    assert held.hold is not None
+    assert (held.hold.code, world.alerts) == ("merge_refused", [ids[4]])
+    assert reports[-1].problems == [], "what waits for a person makes no event come again"
+    # The watermark waits for it, and for no other table's.
+    assert (world.state.progress("a").watermark, world.state.progress("b").watermark) == (at(4), at(9))
+
+
+def test_a_held_batch_that_a_person_releases_is_merged(world: World) -> None:
+    batch_id = world.loaded("a", None, 1)
+    world.dbt.poisoned[batch_id] = "invalidQuery"
+    world.transformer.reconcile("me")
+    world.dbt.poisoned.clear()
+    assert world.transformer.reconcile("me") == []
+    world.state.step(batch_id, Step.RELEASE, released_by="somebody")
+    world.transformer.reconcile("me")
+    assert world.state_of(batch_id) is BatchState.MERGED
+    assert world.state.progress("a").watermark == at(1)
+
+
+def test_a_batch_that_makes_dbt_end_without_results_stops_no_other(world: World) -> None:
+    bad, good, other = world.loaded("a", None, 1), world.loaded("a", 1, 2), world.loaded("b", None, 3)
+    world.dbt.breaking = {bad}
+    world.transformer.reconcile("me")
+    assert [world.state_of(id_) for id_ in (bad, good, other)] == [
+        BatchState.HELD,
+        BatchState.MERGED,
+        BatchState.MERGED,
+    ]
+
+
+@pytest.mark.parametrize("reason", ["backendError", "quotaExceeded", "accessDenied", "resourcesExceeded"])
+def test_what_may_pass_holds_nothing_and_is_told_in_trouble(world: World, reason: str) -> None:
+    bad, good = world.loaded("a", None, 1), world.loaded("b", None, 2)
+    world.dbt.poisoned[bad] = reason
+    with pytest.raises(TransientError, match=f"table a: why {reason}"):
+        world.transformer.reconcile("me")
+    assert (world.state_of(bad), world.state_of(good)) == (BatchState.LOADED, BatchState.MERGED)
+    waiting = world.state.batch(bad)
+    assert waiting is not None
+    assert waiting.trouble == f"why {reason}"
+    world.dbt.poisoned.clear()
+    world.transformer.reconcile("me")
+    merged = world.state.batch(bad)
+    assert merged is not None
+    assert (merged.state, merged.trouble) == (BatchState.MERGED, None)
+
+
+def test_a_broken_model_keeps_its_batches_and_says_so_in_each(world: World) -> None:
+    bad, good = [world.loaded("a", None, 1), world.loaded("a", 1, 2)], world.loaded("b", None, 3)
+    world.dbt.failing = {"a"}
+    with pytest.raises(TransientError):
+        world.transformer.reconcile("me")
+    assert world.state_of(good) is BatchState.MERGED
+    assert [(b.state, b.trouble) for b in world.state.open_batches("a")] == [(BatchState.LOADED, "why")] * len(bad)
+
+
+def test_a_refused_table_waits_for_a_person_and_no_event_comes_again(world: World) -> None:
+    bad, good = world.loaded("a", None, 1), world.loaded("b", None, 2)
+    world.dbt.refused = {"a": "the yml of model a lacks id"}
+    [report] = world.transformer.reconcile("me")
+    assert (world.state_of(bad), world.state_of(good)) == (BatchState.LOADED, BatchState.MERGED)
+    assert report.problems == ["table a: the yml of model a lacks id"]
+    assert report.outcome() == "failed"
+    waiting = world.state.batch(bad)
+    assert waiting is not None
+    assert waiting.trouble == "the yml of model a lacks id"
+
+
+def test_a_backlog_is_merged_in_bounded_rounds_oldest_first(world: World) -> None:
+    count = 2 * MOST_BATCHES + 50
+    ids = [world.loaded("a", high - 1 if high > 1 else None, high) for high in range(1, count + 1)]
+    world.transformer.reconcile("me")
+    assert [run["a"] for run in world.dbt.merged()] == [ids[:100], ids[100:200], ids[200:]]
+    assert world.state.progress("a").watermark == at(count)
+
+
+# --- what is sent late, and what is not told ----------------------------------------------------------------------------
+
+
+def test_a_merge_whose_answer_was_lost_is_merged(world: World) -> None:
+    batch_id = world.loaded("a", None, 1)
+
+    def during() -> None:
+        if world.dbt.runs[-1][0] == "run":
+            world.client.send(world.dbt.variables[-1]["bronze"]["a"]["job_id"], "merge", rows=7)
+            world.dbt.failing = {"a"}  # dbt heard nothing
+
+    world.dbt.during = during
+    reports = world.transformer.reconcile("me")
+    assert world.state_of(batch_id) is BatchState.MERGED
+    assert reports[0].merges[0]["rows_merged"] == 7
+
+
+def test_a_process_that_stood_still_before_its_merge_cannot_send_it_any_more(world: World) -> None:
+    """Its lease has passed to another, which merged more; then it goes on."""
+    first = world.loaded("a", None, 1)
+    jobs: list[str] = []
+
+    def during() -> None:
+        if jobs or world.dbt.runs[-1][0] != "run":
+            return
+        jobs.append(world.dbt.variables[-1]["bronze"]["a"]["job_id"])
+        lease = world.state.store.get("leases", LEASE)
+        assert lease is not None
+        world.state.store.update(lease, {**lease.data, "expires_at": START.isoformat()})
+        world.loaded("a", 1, 2)
+        world.transformer.reconcile("other")
+
+    world.dbt.during = during
+    with pytest.raises(LeaseLost):
+        world.transformer.reconcile("frozen")
+    assert world.client.sent[jobs[0]].query.startswith("SELECT 'void"), "the other made its job void"
+    assert sum(job.query == "merge" for job in world.client.sent.values()) == 1
+    assert world.state_of(first) is BatchState.MERGED
+    assert world.state.progress("a").watermark == at(2)
+
+
+def test_a_merge_that_a_dead_process_left_running_is_waited_for(world: World) -> None:
+    world.loaded("a", None, 1)
+    world.client.send("credix-merge-a-left", "merge", rows=1)
+    assert world.state.note_merge_job("a", "credix-merge-a-left", 0, None)
+    world.transformer.reconcile("me")
+    assert len(world.client.sent) == 2
+    assert all(job.query == "merge" for job in world.client.sent.values())
+
+
+# --- snapshots that delete too much -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("gone", "state"), [(50, BatchState.MERGED), (51, BatchState.HELD), (100, BatchState.HELD)])
+def test_a_snapshot_that_would_delete_more_than_half_is_held(world: World, gone: int, state: BatchState) -> None:
+    batch_id, other = world.loaded("a", None, 1, Mode.SNAPSHOT), world.loaded("b", None, 2)
+    world.client.there, world.client.gone = 100, gone
+    world.transformer.reconcile("me")
+    assert (world.state_of(batch_id), world.state_of(other)) == (state, BatchState.MERGED)
+    assert world.alerts == ([batch_id] if state is BatchState.HELD else [])
+    if state is BatchState.HELD:
+        held = world.state.batch(batch_id)
+        assert held is not None
+        assert held.hold is not None
+        assert held.hold.code == "too_many_deleted"
+        assert f"lacks {gone} of the 100 rows" in held.hold.message
+        world.state.step(batch_id, Step.RELEASE, released_by="somebody")
+        world.transformer.reconcile("me")
+        assert world.state_of(batch_id) is BatchState.MERGED, "a person has looked at it"
+
+
+def test_a_held_snapshot_is_given_up_when_a_newer_one_is_in_bronze(world: World) -> None:
+    held = world.loaded("a", None, 1, Mode.SNAPSHOT)
+    world.client.there, world.client.gone = 10, 10
+    world.transformer.reconcile("me")
+    world.client.gone = 0
+    world.loaded("a", None, 2, Mode.SNAPSHOT)
+    world.transformer.reconcile("me")
+    batch = world.state.batch(held)
+    assert batch is not None
+    assert batch.error is not None
+    assert (batch.state, batch.error.code) == (BatchState.FAILED, "superseded")
+    assert world.state.progress("a").watermark == at(2)

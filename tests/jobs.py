@@ -1,7 +1,7 @@
 """BigQuery's jobs as a stand-in for tests without a warehouse: an id is taken once, and a job's end can be asked."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from google.api_core.exceptions import Conflict, NotFound
 from google.cloud.bigquery.job import QueryJob
@@ -17,7 +17,7 @@ class Jobs:
 
     def get_job(self, job_id: str, **_: Any) -> QueryJob:
         if job_id not in self.sent:
-            raise NotFound(f"Not found: Job {job_id}")
+            raise NotFound(f"Not found: Job {job_id}")  # type: ignore[no-untyped-call]
         return self.sent[job_id]
 
     def query(self, statement: str, job_id: str, **_: Any) -> QueryJob:
@@ -26,7 +26,7 @@ class Jobs:
     def send(self, job_id: str, statement: str, rows: int | None = None, reason: str | None = None) -> QueryJob:
         """Send a job, which ends at once; raises Conflict when its id was sent before."""
         if job_id in self.sent:
-            raise Conflict(f"Already Exists: Job {job_id}")
+            raise Conflict(f"Already Exists: Job {job_id}")  # type: ignore[no-untyped-call]
         status: dict[str, Any] = {"state": "DONE"}
         if reason is not None:
             status["errorResult"] = {"reason": reason, "message": f"why {reason}"}
@@ -36,5 +36,5 @@ class Jobs:
             "status": status,
             "statistics": {"query": {} if rows is None else {"numDmlAffectedRows": str(rows)}},
         }
-        self.sent[job_id] = QueryJob.from_api_repr(resource, SimpleNamespace(project="p", location="US"))
+        self.sent[job_id] = QueryJob.from_api_repr(resource, cast(Any, SimpleNamespace(project="p", location="US")))
         return self.sent[job_id]

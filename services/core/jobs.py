@@ -66,34 +66,6 @@ def new_job_id(what: str, table: str) -> str:
     return f"credix-{what}-{table}-{new_batch_id(datetime.now(UTC))}"
 
 
-def take_turn(
-    client: bigquery.Client,
-    job_id: str,
-    noted: Callable[[], str | None],
-    note: Callable[[str, str | None], bool],
-    wait: timedelta,
-) -> None:
-    """Note a job that is about to be sent, after the one that was noted before has ended.
-
-    Args:
-        client: BigQuery.
-        job_id: the job.
-        noted: the job that is noted now, or None.
-        note: notes a job after another, which must still be the noted one; False when it is not.
-        wait: the longest wait for the job before.
-
-    Raises:
-        TransientError: the job before still runs.
-        LeaseLost: a later holder is at it.
-    """
-    while True:
-        before = noted()
-        if before is not None:
-            settle(client, before, wait)
-        if note(job_id, before):
-            return
-
-
 def settle(client: bigquery.Client, job_id: str, wait: timedelta) -> Settled:
     """Make sure that a noted job has ended, or will never run.
 
@@ -131,6 +103,36 @@ def settle(client: bigquery.Client, job_id: str, wait: timedelta) -> Settled:
         message=error.get("message", ""),
         rows=job.num_dml_affected_rows if isinstance(job, QueryJob) else None,
     )
+
+
+def take_turn(
+    client: bigquery.Client,
+    job_id: str,
+    noted: Callable[[], str | None],
+    note: Callable[[str, str | None], bool],
+    wait: timedelta,
+) -> Settled | None:
+    """Note a job that is about to be sent, after the one that was noted before has ended.
+
+    Args:
+        client: BigQuery.
+        job_id: the job.
+        noted: the job that is noted now, or None.
+        note: notes a job after another, which must still be the noted one; False when it is not.
+        wait: the longest wait for the job before.
+
+    Returns:
+        How the job before ended; None when there was none.
+
+    Raises:
+        TransientError: the job before still runs.
+        LeaseLost: a later holder is at it.
+    """
+    while True:
+        before = noted()
+        ended = settle(client, before, wait) if before is not None else None
+        if note(job_id, before):
+            return ended
 
 
 def await_end(job: QueryJob | CopyJob | LoadJob, wait: timedelta) -> None:

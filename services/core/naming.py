@@ -56,6 +56,23 @@ def load_job_id(table: str, batch_id: str, attempt: int) -> str:
     return f"credix-load-{table}-{batch_id}-{attempt}"
 
 
+def stable_job_id(table: str, batch_id: str) -> str:
+    """An id for the job that copies a batch over the stable table; another each time. It tells the batch."""
+    return f"credix-stable-{table}-{batch_id}-{secrets.token_hex(4)}"
+
+
+def batch_of_stable_job(job_id: str) -> str:
+    """The batch of a job that copies the stable table.
+
+    Raises:
+        ValueError: this is no such job's id.
+    """
+    found = re.fullmatch(rf"credix-stable-[a-z0-9_]+-(?P<batch_id>{BATCH_ID})-[0-9a-f]{{8}}", job_id)
+    if found is None:
+        raise ValueError(f"{job_id} is not the id of a job that copies a stable table")
+    return found["batch_id"]
+
+
 def _folder(prefix: str, batch_id: str) -> str:
     return f"{prefix}/ingestion_dt={batch_id[:4]}-{batch_id[4:6]}-{batch_id[6:8]}"
 

@@ -3,19 +3,20 @@
 from datetime import timedelta
 
 import structlog
-from google.api_core.exceptions import NotFound
+from google.api_core.exceptions import Conflict, NotFound
 from google.cloud import bigquery
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from services.core.batch import Batch
-from services.core.errors import LeaseBusy
+from services.core.errors import LeaseBusy, LeaseLost
+from services.core.jobs import REQUEST_SECONDS, take_turn
+from services.core.naming import batch_of_stable_job, stable_job_id
 from services.core.state.lease import holding
 from services.core.state.state import PipelineState
 
 _LEASE = timedelta(seconds=10)
 _WAIT_SECONDS = 60
-_REQUEST_SECONDS = 60.0
-_COPY_SECONDS = 300.0
+_COPY_TIME = timedelta(minutes=5)
 """For a copy to end; BigQuery copies without reading."""
 
 log = structlog.get_logger()
@@ -26,6 +27,7 @@ def refresh_stable(client: bigquery.Client, state: PipelineState, batch: Batch, 
 
     Raises:
         LeaseBusy: another batch of the table was being copied all the time.
+        LeaseLost: this process stood still, and another has copied a batch meanwhile.
     """
     waiting = Retrying(
         retry=retry_if_exception_type(LeaseBusy),
@@ -34,20 +36,45 @@ def refresh_stable(client: bigquery.Client, state: PipelineState, batch: Batch, 
         reraise=True,
     )
     for attempt in waiting:
-        with attempt, holding(state.store, f"stable-{batch.table}", batch.id, _LEASE):
-            current = state.progress(batch.table).stable_batch
-            if current is not None and current >= batch.id:
-                return False
-            config = bigquery.CopyJobConfig(
-                write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
-                labels={"credix_stage": "stable", "credix_table": batch.table},
-            )
-            try:
-                job = client.copy_table(hashed, stable, job_config=config, timeout=_REQUEST_SECONDS)
-                job.result(timeout=_COPY_SECONDS)
-            except NotFound:
-                log.info("stable.skipped", reason="the batch was merged and its table dropped meanwhile")
-                return False
-            state.set_stable_batch(batch.table, batch.id)
-            return True
+        with attempt, holding(state.store, f"stable-{batch.table}", batch.id, _LEASE) as lease:
+            return _copy(client, state, batch, hashed, stable, lease.token)
     return False
+
+
+def _copy(
+    client: bigquery.Client, state: PipelineState, batch: Batch, hashed: str, stable: str, token: int
+) -> bool:  # fmt: skip
+    if _overtaken(state, batch):
+        return False
+    job_id = stable_job_id(batch.table, batch.id)
+    before = take_turn(
+        client,
+        job_id,
+        lambda: state.progress(batch.table).stable_job,
+        lambda new, after: state.note_stable_job(batch.table, new, token, after),
+        _COPY_TIME,
+    )
+    if before is not None and before.done:
+        # Whoever sent it may have died before this note, and its batch may be newer than this one.
+        state.set_stable_batch(batch.table, batch_of_stable_job(before.job_id))
+        if _overtaken(state, batch):
+            return False
+    config = bigquery.CopyJobConfig(
+        write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+        labels={"credix_stage": "stable", "credix_table": batch.table},
+    )
+    try:
+        job = client.copy_table(hashed, stable, job_id=job_id, job_config=config, timeout=REQUEST_SECONDS)
+        job.result(timeout=_COPY_TIME.total_seconds())
+    except Conflict as error:
+        raise LeaseLost(f"job {job_id} came too late: another process copies table {batch.table} now") from error
+    except NotFound:
+        log.info("stable.skipped", reason="the batch was merged and its table dropped meanwhile")
+        return False
+    state.set_stable_batch(batch.table, batch.id)
+    return True
+
+
+def _overtaken(state: PipelineState, batch: Batch) -> bool:
+    current = state.progress(batch.table).stable_batch
+    return current is not None and current >= batch.id

@@ -132,7 +132,8 @@ class Merging:
         project, dataset = self.settings.gcp_project, self.settings.dataset_temp
         with ThreadPoolExecutor(_LOOKS, thread_name_prefix="look") as pool:
             ids = [hashed_table_id(project, dataset, batch) for batch in batches]
-            found = list(pool.map(lambda id_: temp_table(self.client, id_), ids))
+            asked = [pool.submit(temp_table, self.client, id_) for id_ in ids]
+            found = [answer.result() for answer in asked]
         for batch, temp in zip(batches, found, strict=True):
             if temp is None:
                 message = "its hashed table expired, or was dropped, before it was merged; " + (

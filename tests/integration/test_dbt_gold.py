@@ -180,6 +180,7 @@ def batch(dbt: Dbt, model: str, rows: list[Row], extracted_at: dt.datetime, *, s
         "source": "oltp.x",
         "snapshot": snapshot,
         "columns": [],
+        "latest": None,
         "deletes": "soft",
         "deleted_at": None,
         "merged_snapshot": None,

@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 from dbt.artifacts.schemas.run import RunResult
 
-from tests.integration.warehouse_fixture import DBT_PROJECT, Datasets, Dbt, Warehouse, declared_schema
+from tests.integration.warehouse_fixture import (
+    DBT_PROJECT,
+    Datasets,
+    Dbt,
+    Warehouse,
+    declared_schema,
+    shipped_models,
+)
 
 Row = dict[str, Any]
 
@@ -95,6 +102,7 @@ def batch(dbt: Dbt, model: str, rows: list[Row], hours: int) -> Row:
         "source": "oltp.x",
         "snapshot": True,
         "columns": [],
+        "latest": None,
         "deletes": "soft",
         "deleted_at": None,
         "merged_snapshot": None,
@@ -103,7 +111,7 @@ def batch(dbt: Dbt, model: str, rows: list[Row], hours: int) -> Row:
 
 @pytest.fixture(scope="module")
 def guards(warehouse_endpoint: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Guards:
-    dbt = Dbt(warehouse_endpoint, Datasets.named("guards"), tmp_path_factory.mktemp("guards"))
+    dbt = Dbt(warehouse_endpoint, Datasets.named("guards"), tmp_path_factory.mktemp("guards"), shipped_models())
     columns = dict.fromkeys(column.name for column in declared_schema("cnpj_ws"))
     companies = [columns | {"buyer_tax_id": company} for company in HISTORIES]
     there = list(installments())

@@ -90,15 +90,12 @@ def test_bronze_declares_what_tables_yaml_declares(models: dict[str, Node], tabl
     added = dict(zip(BRONZE_COLUMNS, ("TIMESTAMP", "STRING", "STRING", "TIMESTAMP", "TIMESTAMP"), strict=True))
     assert declared == expected | added
     assert list(declared) == [*expected, *added]
-    assert (model["config"]["unique_key"] or []) == table.key
 
 
-def test_bronze_merges_in_one_statement_and_is_never_rebuilt(models: dict[str, Node]) -> None:
-    for name in LAYERS["bronze"]:
-        config = models[name]["config"]
-        assert (config["materialized"], config["incremental_strategy"]) == ("incremental", "merge")
-        assert (config["on_schema_change"], config["full_refresh"]) == ("ignore", False)
-        assert config["cluster_by"] == config["unique_key"]
+def test_bronze_is_only_ever_merged_into_and_clustered_by_its_key(models: dict[str, Node]) -> None:
+    for table in TABLES:
+        config = models[table.bronze_model]["config"]
+        assert (config["materialized"], config["cluster_by"]) == ("bronze", table.key)
 
 
 def test_personal_data_is_tagged_and_stops_at_silver(models: dict[str, Node]) -> None:
@@ -153,7 +150,14 @@ def test_the_age_of_bronze_can_be_asked(dbt: Dbt, manifest: Manifest) -> None:
     assert {source.schema for source in manifest.sources.values()} == {dbt.datasets.bronze}
     row = dict.fromkeys(column.name for column in declared_schema("cnpj_ws")) | {"buyer_tax_id": "fresh"}
     table = dbt.load("cnpj_ws__fresh", [row], declared_schema("cnpj_ws"))
-    facts: Node = {"deletes": "keep", "deleted_at": None, "merged_snapshot": None, "snapshot": False, "columns": []}
+    facts: Node = {
+        "deletes": "keep",
+        "deleted_at": None,
+        "merged_snapshot": None,
+        "snapshot": False,
+        "columns": [],
+        "latest": None,
+    }
     version = {"table": table, "batch_id": "fresh", "extracted_at": "2026-03-01T00:00:00Z", "source": "oltp.x"}
     batch = {**version, **facts}
     dbt.run("run", "--select", "cnpj_ws", batches={"cnpj_ws": [batch]})

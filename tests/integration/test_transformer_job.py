@@ -52,4 +52,4 @@ def test_a_table_without_a_model_is_a_wrong_configuration(variables: dict[str, s
     done = check(variables | {"TABLES_FILE": str(tmp_path / "tables.yaml")})
     assert done.returncode == 2, done.stderr
     name = tables["tables"][0]["name"]
-    assert f"table {name}: bronze_model nowhere is not in dbt; add models/bronze/nowhere.sql" in done.stderr
+    assert f"table {name}: bronze_model nowhere is not in the dbt project; add models/bronze/nowhere.sql" in done.stderr

@@ -58,7 +58,7 @@ class Client(Jobs):
 
     def get_table(self, table_id: str, **_: Any) -> SimpleNamespace:
         if table_id.rsplit(".", 1)[-1] not in self.hashed:
-            raise NotFound(table_id)
+            raise NotFound(table_id)  # type: ignore[no-untyped-call]
         schema = [SchemaField("id", "INTEGER"), SchemaField("_extracted_at", "TIMESTAMP")]
         return SimpleNamespace(schema=schema, num_rows=1)
 
@@ -339,7 +339,7 @@ def test_two_at_once_do_the_work_once(world: World) -> None:
     assert len(results) == 3
 
 
-# --- one bad thing stops no other ---------------------------------------------------------------------------------------
+# --- one bad thing stops no other -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("poison", ["invalidQuery", None], ids=["refused by BigQuery", "before it is sent"])
@@ -430,7 +430,7 @@ def test_a_backlog_is_merged_in_bounded_rounds_oldest_first(world: World) -> Non
     assert world.state.progress("a").watermark == at(count)
 
 
-# --- what is sent late, and what is not told ----------------------------------------------------------------------------
+# --- what is sent late, and what is not told ------------------------------------------------------------------------
 
 
 def test_a_merge_whose_answer_was_lost_is_merged(world: World) -> None:
@@ -480,7 +480,7 @@ def test_a_merge_that_a_dead_process_left_running_is_waited_for(world: World) ->
     assert all(job.query == "merge" for job in world.client.sent.values())
 
 
-# --- snapshots that delete too much -------------------------------------------------------------------------------------
+# --- snapshots that delete too much ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("gone", "state"), [(50, BatchState.MERGED), (51, BatchState.HELD), (100, BatchState.HELD)])

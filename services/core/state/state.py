@@ -36,6 +36,13 @@ class TableProgress(BaseModel):
     stable_batch: str | None = Field(default=None, description="The batch in the stable temp table.")
     extract_token: int = Field(default=0, description="Newest fencing token that extracted the table.")
     merge_token: int = Field(default=0, description="Newest fencing token that merged the table.")
+    stable_token: int = Field(default=0, description="Newest fencing token that copied the stable table.")
+    merge_job: str | None = Field(
+        default=None, description="The warehouse's job that merges the table now, or that a dead holder left running."
+    )
+    stable_job: str | None = Field(
+        default=None, description="The warehouse's job that copies the stable table now, or that was left running."
+    )
 
 
 class Run(BaseModel):
@@ -159,6 +166,32 @@ class PipelineState:
             if passed or batch.window is None:
                 self.change_batch(batch.id, lambda b: b.model_copy(update={"open": False}))
         return progress
+
+    def note_merge_job(self, table: str, job_id: str | None, token: int) -> TableProgress:
+        """Note the job that is about to merge the table, so that a later holder can wait for it; None when it ended.
+
+        Raises:
+            LeaseLost: a later holder has merged the table.
+        """
+
+        def change(progress: TableProgress) -> TableProgress:
+            _check_token(table, "merge", progress.merge_token, token)
+            return progress.model_copy(update={"merge_job": job_id, "merge_token": token})
+
+        return self._change_progress(table, change)
+
+    def note_stable_job(self, table: str, job_id: str | None, token: int) -> TableProgress:
+        """Note the job that is about to copy the stable table, as ``note_merge_job`` does of a merge.
+
+        Raises:
+            LeaseLost: a later holder has copied the table.
+        """
+
+        def change(progress: TableProgress) -> TableProgress:
+            _check_token(table, "stable", progress.stable_token, token)
+            return progress.model_copy(update={"stable_job": job_id, "stable_token": token})
+
+        return self._change_progress(table, change)
 
     def create_batch(self, batch: Batch) -> bool:
         """Note a new batch; False when the state has it already."""

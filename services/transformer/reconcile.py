@@ -140,7 +140,9 @@ class Transformer:
         """Loaded batches to merge; an empty list when only a crash's leftovers are due; None when nothing is."""
         if loaded := self._loaded(given_up):
             return loaded
-        leftovers = first and (self.state.downstream_due() or bool(self.state.batches_in(BatchState.MERGED)))
+        leftovers = first and (
+            self.state.downstream_due() is not None or bool(self.state.batches_in(BatchState.MERGED))
+        )
         return [] if leftovers else None
 
     def _pass(self, lease: Lease, batches: list[Batch], given_up: set[str]) -> RunReport:
@@ -156,8 +158,8 @@ class Transformer:
                 batches, rounds = self._loaded(given_up), rounds + 1
             if not rounds:
                 self._timed(report, "finish", lambda: self._finish(lease, report))
-            if self.state.downstream_due():
-                self._timed(report, "downstream", lambda: self._downstream(lease, report))
+            if (up_to := self.state.downstream_due()) is not None:
+                self._timed(report, "downstream", lambda: self._downstream(lease, report, up_to))
             log.info("reconcile.finished", outcome=report.outcome(), seconds=report.seconds, problems=report.problems)
             fault_point("transformer.run_unnoted")
             self.state.add_run(
@@ -210,7 +212,7 @@ class Transformer:
         batches = [batch for batch in batches if batch.id not in expired]
         if not batches:
             return expired
-        self.state.set_downstream_due(True)
+        self.state.note_downstream_due()
         fault_point("transformer.downstream_noted")
         tables = {name: table for name in {b.table for b in batches} if (table := self.tables.get(name))}
         models = sorted({table.bronze_model for table in tables.values()} | self._absent_models())
@@ -266,8 +268,8 @@ class Transformer:
             log.info("watermark.advanced", table=table, **report.watermarks[table])
             fault_point("transformer.advanced")
 
-    def _downstream(self, lease: Lease, report: RunReport) -> None:
-        """Build and test silver and gold. A failure here does not hold back the watermark."""
+    def _downstream(self, lease: Lease, report: RunReport, up_to: int) -> None:
+        """Build and test silver and gold, up to a change of bronze. A failure here does not hold back the watermark."""
         lease.renew()
         results = self.dbt.run(DOWNSTREAM)
         fault_point("transformer.downstream_built")
@@ -283,4 +285,4 @@ class Transformer:
             report.problems += [f"{result.resource_type} {result.name}: {result.message}" for result in errors]
             log.error("downstream.failed", nodes=[result.name for result in broken])
         else:
-            self.state.set_downstream_due(False)
+            self.state.note_downstream_built(up_to)

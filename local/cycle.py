@@ -154,7 +154,7 @@ def settle(client: Client, batch_ids: list[str], timeout: timedelta) -> list[Bat
             if batch.state is BatchState.FAILED:
                 raise CycleFailed(f"batch {batch.id} of {batch.table} failed: {batch.error}")
         waiting = [f"{batch.table}: batch {batch.id} is {batch.state}" for batch in batches if batch.open]
-        if client.state.downstream_due():
+        if client.state.downstream_due() is not None:
             waiting.append("silver and gold are not built")
         if landed := client.landed():
             waiting.append(f"{len(landed)} object(s) in landing/")

@@ -145,7 +145,7 @@ class Transformer:
 
     def _leftovers(self) -> bool:
         """Whether a crash left something to do though nothing is to be merged."""
-        return self.state.downstream_due() or bool(self.state.batches_in(BatchState.MERGED))
+        return self.state.downstream_due() is not None or bool(self.state.batches_in(BatchState.MERGED))
 
     def _pass(self, lease: Lease, stuck: dict[str, bool]) -> RunReport:
         """Merge, round by round, then build what follows; tables that cannot be merged go to ``stuck``."""
@@ -160,8 +160,8 @@ class Transformer:
                 done = self._timed(report, "bronze", lambda: self._round(lease, batches, report))
                 stuck |= done.stuck
                 self._timed(report, "finish", lambda: self._finish(lease, report))
-            if self.state.downstream_due():
-                self._timed(report, "downstream", lambda: self._downstream(lease, report))
+            if (up_to := self.state.downstream_due()) is not None:
+                self._timed(report, "downstream", lambda: self._downstream(lease, report, up_to))
             log.info("reconcile.finished", outcome=report.outcome(), seconds=report.seconds, problems=report.problems)
             fault_point("transformer.run_unnoted")
             self._note(report)
@@ -196,7 +196,7 @@ class Transformer:
             report.seconds[stage] = round(report.seconds.get(stage, 0.0) + time.monotonic() - started, 3)
 
     def _round(self, lease: Lease, batches: list[Batch], report: RunReport) -> Round:
-        self.state.set_downstream_due(True)
+        self.state.note_downstream_due()
         fault_point("transformer.downstream_noted")
         merging = Merging(
             self.settings,
@@ -242,7 +242,7 @@ class Transformer:
                 self.state.step(batch.id, Step.DISCARD, error=error)
                 log.info("batch.superseded", table=table, batch_id=batch.id, newer=merged[1])
 
-    def _downstream(self, lease: Lease, report: RunReport) -> None:
+    def _downstream(self, lease: Lease, report: RunReport, up_to: int) -> None:
         """Build and test silver and gold. A failure here does not hold back the watermark."""
         lease.renew()
         results = self.dbt.run(DOWNSTREAM)
@@ -260,4 +260,4 @@ class Transformer:
             report.unbuilt = True
             log.error("downstream.failed", nodes=[result.name for result in broken])
         else:
-            self.state.set_downstream_due(False)
+            self.state.note_downstream_built(up_to)

@@ -162,7 +162,7 @@ def unrest(client: Client, events: set[str] | None = None) -> list[str]:
     found += [f"event not acknowledged: {id}" for id in unhandled(client, events or set())]
     found += [f"hashed table: {name}" for name in client.hashed_tables()]
     found += [f"lease held: {name}" for name in _held(client)]
-    if client.state.downstream_due():
+    if client.state.downstream_due() is not None:
         found.append("silver and gold are due")
     return found
 

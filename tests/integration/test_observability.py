@@ -118,12 +118,12 @@ def test_a_failed_observation_does_not_fail_a_reconcile(client: Client, tmp_path
     for name, version in VERSIONS.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "dbt_project.yml").write_text(yaml.safe_dump({"name": name, "version": version}))
-    client.state.set_downstream_due(True)
+    client.state.note_downstream_due()
     done = job(client, OBSERVE="run", OBSERVE_INTERVAL="0", OBSERVE_TIMEOUT="2", DBT_PACKAGES_FOLDER=str(tmp_path))
     assert done.returncode == 0, done.stderr
     [done_pass] = json.loads(done.stdout)["passes"]
     assert done_pass["outcome"] == "succeeded"
-    assert not client.state.downstream_due()
+    assert client.state.downstream_due() is None
     [observation] = messages(done, "observation.finished")
     assert (observation["elementary"], observation["published"]) == ("failed", [])
     assert any(problem.startswith("docs: no time left") for problem in observation["problems"])

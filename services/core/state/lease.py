@@ -1,4 +1,8 @@
-"""Leases: one holder at a time, until it expires; a fencing token tells a late holder from the current one."""
+"""Leases: one holder at a time, until it expires; a fencing token tells a late holder from the current one.
+
+A token is the time at which its holder took the lease, in microseconds since 1970, or the last token plus one where
+that is more. So tokens go on growing when a lease's document is deleted: whoever noted the last takes the next.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -9,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from services.core.errors import LeaseBusy, LeaseLost
-from services.core.state.store import Document, DocumentChanged, DocumentExists, DocumentStore
+from services.core.errors import LeaseBusy, LeaseLost, TransientError
+from services.core.state.store import Data, Document, DocumentChanged, DocumentExists, DocumentStore
 
 _COLLECTION = "leases"
 log = structlog.get_logger()
@@ -56,19 +60,31 @@ class Lease:
             LeaseLost: another holder has it.
         """
         with self._lock:
-            expires_at = datetime.now(UTC) + self._length
-            try:
-                self._document = self._store.update(self._document, {"expires_at": expires_at.isoformat()})
-            except DocumentChanged as error:
-                raise LeaseLost(f"lease {self.name} of {self.holder} (token {self.token}) passed to another") from error
+            self._write({"expires_at": (datetime.now(UTC) + self._length).isoformat()})
 
     def release(self) -> None:
-        """Give the lease back; harmless when it was lost."""
+        """Give the lease back; harmless when it was lost. It expires by itself when the state does not answer."""
         with self._lock:
             try:
-                self._document = self._store.update(self._document, {"holder": None})
-            except DocumentChanged:
+                self._write({"holder": None})
+            except LeaseLost:
                 log.warning("lease.lost_before_release", lease=self.name, holder=self.holder, token=self.token)
+            except TransientError as error:
+                log.warning("lease.not_released", lease=self.name, holder=self.holder, reason=str(error))
+
+    def _write(self, data: Data) -> None:
+        """Update the lease, also when a write of this holder whose outcome it never learned came before."""
+        while True:
+            try:
+                self._document = self._store.update(self._document, data)
+            except DocumentChanged as error:
+                current = self._store.get(_COLLECTION, self.name)
+                if current is None or (current.data["holder"], current.data["token"]) != (self.holder, self.token):
+                    lease = f"lease {self.name} of {self.holder} (token {self.token})"
+                    raise LeaseLost(f"{lease} passed to another, or was removed") from error
+                self._document = current
+            else:
+                return
 
 
 def leases(store: DocumentStore) -> dict[str, LeaseView]:
@@ -82,7 +98,7 @@ def clear_expired(store: DocumentStore, name: str, *, forget: bool) -> bool:
     Args:
         store: where the lease is kept.
         name: the lease.
-        forget: remove it altogether; for leases whose token nobody has noted anywhere.
+        forget: remove it altogether; for leases that are taken under their name no more.
     """
     document = store.get(_COLLECTION, name)
     if document is None:
@@ -118,16 +134,17 @@ def acquire(store: DocumentStore, name: str, holder: str, length: timedelta) -> 
     Raises:
         LeaseBusy: another holder has it, or was faster.
     """
-    now = datetime.now(UTC)
-    data = {"holder": holder, "token": 1, "expires_at": (now + length).isoformat()}
     document = store.get(_COLLECTION, name)
+    now = datetime.now(UTC)
+    token = int(now.timestamp() * 1_000_000)
+    data = {"holder": holder, "token": token, "expires_at": (now + length).isoformat()}
     try:
         if document is None:
             return Lease(store, store.create(_COLLECTION, name, data), length)
         view = _view(document)
         if view.held(now):
             raise LeaseBusy(f"lease {name} is held by {view.holder} until {view.expires_at.isoformat()}")
-        return Lease(store, store.update(document, {**data, "token": view.token + 1}), length)
+        return Lease(store, store.update(document, {**data, "token": max(view.token + 1, token)}), length)
     except (DocumentExists, DocumentChanged) as error:
         raise LeaseBusy(f"lease {name} was taken by another in this moment") from error
 

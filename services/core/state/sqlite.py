@@ -11,6 +11,7 @@ from typing import Any
 
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
+from services.core.errors import TransientError
 from services.core.state.store import Data, Document, DocumentChanged, DocumentExists
 
 _SCHEMA = """
@@ -24,6 +25,9 @@ CREATE TABLE IF NOT EXISTS documents (
 CREATE TABLE IF NOT EXISTS versions (last INTEGER NOT NULL);
 INSERT INTO versions SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM versions);
 """
+
+_PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+"""Primary codes of errors that may pass: another process writes for long, the disk is full."""
 
 
 @retry(
@@ -58,17 +62,18 @@ class SqliteStore:
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        with self._lock, _transient():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # SQLite takes some back by itself
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def _read(self, statement: str, values: list[str | int | bool]) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._lock, _transient():
             return self._connection.execute(statement, values).fetchall()
 
     @staticmethod
@@ -106,13 +111,16 @@ class SqliteStore:
         return Document(document.collection, document.id, {**document.data, **data}, version)
 
     def delete(self, document: Document) -> None:
-        """Delete a document that is still as it was read; raises DocumentChanged."""
+        """Delete a document that is still as it was read, or is gone already; raises DocumentChanged."""
         with self._write() as connection:
             cursor = connection.execute(
                 "DELETE FROM documents WHERE collection = ? AND id = ? AND version = ?",
                 (document.collection, document.id, document.version),
             )
-            if cursor.rowcount != 1:
+            left = connection.execute(
+                "SELECT 1 FROM documents WHERE collection = ? AND id = ?", (document.collection, document.id)
+            )
+            if cursor.rowcount != 1 and left.fetchone() is not None:
                 raise DocumentChanged(f"{document.collection}/{document.id}")
 
     def query(self, collection: str, where: Mapping[str, str | int | bool], from_id: str = "") -> list[Document]:
@@ -132,3 +140,13 @@ class SqliteStore:
         """Close the connection."""
         with self._lock:
             self._connection.close()
+
+
+@contextmanager
+def _transient() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
+            raise TransientError(f"SQLite: {error}") from error
+        raise

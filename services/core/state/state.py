@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from services.core.batch import Batch, BatchState, Step
 from services.core.errors import LeaseLost, TransientError
 from services.core.settings import CoreSettings
+from services.core.state.certain import CertainStore
 from services.core.state.store import Document, DocumentChanged, DocumentExists, DocumentStore
 from services.core.tables import Mode
 from services.core.window import furthest
@@ -100,7 +101,8 @@ class PipelineState:
 
         def change(progress: TableProgress) -> TableProgress:
             _check_token(table, "extract", progress.extract_token, token)
-            return progress.model_copy(update={"extracted_at": extracted_at, "extract_token": token})
+            newest = max(extracted_at, progress.extracted_at or extracted_at)  # a helping task may have taken a later
+            return progress.model_copy(update={"extracted_at": newest, "extract_token": token})
 
         return self._change_progress(table, change)
 
@@ -248,12 +250,21 @@ class PipelineState:
         """Remove a batch's plan and chunks, the plan first: nobody claims any more. Safe to repeat."""
         plan = self.store.get(PLANS, batch_id)
         for document in [*([plan] if plan else []), *self.store.query(CHUNKS, {"batch": batch_id})]:
+            self._remove(document)
+
+    def _remove(self, document: Document) -> None:
+        """Delete a document, whatever others do to it meanwhile."""
+        current: Document | None = document
+        for _ in range(_TRIES):
+            if current is None:
+                return
             try:
-                self.store.delete(document)
+                self.store.delete(current)
             except DocumentChanged:
                 current = self.store.get(document.collection, document.id)
-                if current is not None:
-                    self.store.delete(current)
+            else:
+                return
+        raise TransientError(f"{document.collection}/{document.id} changed {_TRIES} times while it was deleted")
 
     def forget_finished_plans(self) -> int:
         """Remove plans and chunks of batches that nobody extracts any more; returns of how many."""
@@ -269,10 +280,20 @@ class PipelineState:
         return batch.state if batch else None
 
     def forget_batch(self, batch_id: str) -> None:
-        """Remove a batch that turned out to have no rows, as if it had never begun."""
-        document = self.store.get("batches", batch_id)
-        if document is not None:
-            self.store.delete(document)
+        """Remove a batch that turned out to have no rows, as if it had never begun.
+
+        It stays when it is extracted no longer: it failed meanwhile, and that must be seen, or somebody loads it.
+        """
+        for _ in range(_TRIES):
+            document = self.store.get("batches", batch_id)
+            if document is None or Batch.model_validate(document.data).state is not BatchState.EXTRACTING:
+                return
+            try:
+                self.store.delete(document)
+            except DocumentChanged:
+                continue
+            return
+        raise TransientError(f"batch {batch_id} changed {_TRIES} times while it was removed")
 
     def open_batches(self, table: str) -> list[Batch]:
         """Batches of a table that the watermark has not passed and that did not fail, oldest first."""
@@ -286,20 +307,39 @@ class PipelineState:
         """Batches of a table, all or those begun since a time, oldest first."""
         return _batches(self.store.query("batches", {"table": table}, _id_from(since)))
 
-    def downstream_due(self) -> bool:
-        """Whether bronze changed since silver and gold were built."""
-        document = self.store.get("pipeline", "downstream")
-        return bool(document and document.data["due"])
+    def note_downstream_due(self) -> None:
+        """Note that bronze is about to change: silver and gold are behind it until they are built from then on."""
+        self._change_downstream(lambda changed, built: (max(changed, built) + 1, built))
 
-    def set_downstream_due(self, due: bool) -> None:
-        """Note that silver and gold are behind bronze, or that they are no longer."""
+    def downstream_due(self) -> int | None:
+        """The change of bronze up to which silver and gold are to be built; None when they are.
+
+        Asked before they are built; what is noted as built is what was asked.
+        """
+        changed, built = _downstream(self.store.get("pipeline", "downstream"))
+        return changed if built < changed else None
+
+    def note_downstream_built(self, up_to: int) -> None:
+        """Note that silver and gold are built up to a change of bronze; harmless when it comes late.
+
+        Args:
+            up_to: what ``downstream_due`` said before they were built.
+        """
+        self._change_downstream(lambda changed, built: (changed, max(built, up_to)))
+
+    def _change_downstream(self, change: Callable[[int, int], tuple[int, int]]) -> None:
         for _ in range(_TRIES):
             document = self.store.get("pipeline", "downstream")
+            before = _downstream(document)
+            after = change(*before)
+            if after == before:
+                return
+            content = dict(zip(("changed", "built"), after, strict=True))
             try:
                 if document is None:
-                    self.store.create("pipeline", "downstream", {"due": due})
-                elif document.data["due"] != due:
-                    self.store.update(document, {"due": due})
+                    self.store.create("pipeline", "downstream", content)
+                else:
+                    self.store.update(document, content)
             except (DocumentExists, DocumentChanged):
                 continue
             return
@@ -324,6 +364,15 @@ def _check_token(table: str, what: str, newest: int, token: int) -> None:
         raise LeaseLost(f"table {table}: {what} token {token} is behind {newest}, another process has gone on")
 
 
+def _downstream(document: Document | None) -> tuple[int, int]:
+    """How often bronze has changed, and up to which change silver and gold are built.
+
+    A document from before it was counted says only whether they are due.
+    """
+    data = document.data if document else {}
+    return data.get("changed", int(data.get("due", False))), data.get("built", 0)
+
+
 def _id_from(since: datetime | None) -> str:
     """The least id of what began at that time or later: ids begin with it."""
     return f"{since.astimezone(UTC):%Y%m%dT%H%M%S%f}" if since else ""
@@ -338,7 +387,8 @@ def open_state(settings: CoreSettings) -> PipelineState:
     if settings.state_backend == "sqlite":
         from services.core.state.sqlite import SqliteStore
 
-        return PipelineState(SqliteStore(settings.state_sqlite_path))
+        return PipelineState(CertainStore(SqliteStore(settings.state_sqlite_path)))
     from services.core.state.firestore import FirestoreStore
 
-    return PipelineState(FirestoreStore(settings.gcp_project, settings.firestore_database, settings.state_namespace))
+    store = FirestoreStore(settings.gcp_project, settings.firestore_database, settings.state_namespace)
+    return PipelineState(CertainStore(store))

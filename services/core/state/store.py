@@ -27,11 +27,14 @@ class DocumentExists(PipelineError):
 
 
 class DocumentChanged(PipelineError):
-    """update, delete: the document changed, or is gone, since it was read."""
+    """update, delete: the document has changed since it was read; update: or is gone."""
 
 
 class DocumentStore(Protocol):
-    """Small documents in collections. Every method is one atomic step, safe between threads and processes."""
+    """Small documents in collections. Every method is one atomic step, safe between threads and processes.
+
+    Every method raises TransientError when the store does not answer; a write may have been done then.
+    """
 
     def create(self, collection: str, id: str, data: Data, *, forget_after: datetime | None = None) -> Document:
         """Create a document; raises DocumentExists.
@@ -53,7 +56,10 @@ class DocumentStore(Protocol):
         """
 
     def delete(self, document: Document) -> None:
-        """Delete a document that is still as it was read; raises DocumentChanged."""
+        """Delete a document that is still as it was read, or is gone already; raises DocumentChanged.
+
+        Nobody can tell who deleted a document, and a deletion is repeated when its answer was lost.
+        """
 
     def query(self, collection: str, where: Mapping[str, str | int | bool], from_id: str = "") -> list[Document]:
         """All documents whose fields equal these values, ordered by id; strongly consistent.

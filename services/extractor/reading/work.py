@@ -6,12 +6,13 @@ not read what its first try has finished.
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.core.state.lease import Lease, look
 from services.core.state.state import CHUNKS, PLANS
-from services.core.state.store import Document, DocumentChanged, DocumentExists, DocumentStore
+from services.core.state.store import Data, Document, DocumentChanged, DocumentExists, DocumentStore
 from services.extractor.planning.plan import ChunkResult, Plan
 
 
@@ -107,10 +108,8 @@ class Work:
         Raises:
             DocumentChanged: another process took the chunk over.
         """
-        attempt = claim.attempt + 1
-        return Claim(
-            claim.chunk, attempt, self._store.update(claim.document, {**claim.document.data, "attempt": attempt})
-        )
+        written = self._change(claim, lambda data: {**data, "attempt": data["attempt"] + 1})
+        return Claim(claim.chunk, written.data["attempt"], written)
 
     def done(self, claim: Claim, result: ChunkResult) -> None:
         """Note what came of a chunk.
@@ -118,7 +117,20 @@ class Work:
         Raises:
             DocumentChanged: another process took the chunk over.
         """
-        self._store.update(claim.document, {**claim.document.data, "result": result.model_dump(mode="json")})
+        found = result.model_dump(mode="json")
+        self._change(claim, lambda data: {**data, "result": found})
+
+    def _change(self, claim: Claim, change: Callable[[Data], Data]) -> Document:
+        """Write under a claim, also when a write whose outcome this process never learned came before."""
+        document = claim.document
+        while True:
+            try:
+                return self._store.update(document, change(document.data))
+            except DocumentChanged:
+                current = self._store.get(CHUNKS, document.id)
+                if current is None or (current.data["lease"], current.data["token"]) != (self._name, self._token):
+                    raise
+                document = current
 
     def _documents(self) -> list[Document]:
         return self._store.query(CHUNKS, {"batch": self._plan.batch_id})

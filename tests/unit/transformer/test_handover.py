@@ -26,7 +26,13 @@ HASHED = {"id": "INT64", "gone": "DATE", "_extracted_at": "TIMESTAMP"}
 
 
 def table(columns: list[Column] = COLUMNS, **declared: Any) -> Table:
-    fixed: dict[str, Any] = {"name": "a", "source": "s.a", "key": ["id"], "mode": Mode.SNAPSHOT, "bronze_model": "a_model"}
+    fixed: dict[str, Any] = {
+        "name": "a",
+        "source": "s.a",
+        "key": ["id"],
+        "mode": Mode.SNAPSHOT,
+        "bronze_model": "a_model",
+    }
     return Table(columns=columns, **fixed | declared)
 
 

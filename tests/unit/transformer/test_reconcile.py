@@ -206,7 +206,7 @@ def test_all_loaded_batches_are_merged_in_one_dbt_run(world: World) -> None:
     assert (world.state.progress("a").watermark, world.state.progress("b").watermark) == (at(3), at(2))
     assert len(world.client.dropped) == 3
     assert world.state.open_batches("a") == world.state.open_batches("b") == []
-    assert not world.state.downstream_due()
+    assert world.state.downstream_due() is None
 
 
 def test_nothing_due_runs_nothing(world: World) -> None:
@@ -246,17 +246,17 @@ def test_a_failing_gold_does_not_hold_back_the_watermark_and_is_built_when_the_e
     with pytest.raises(TransientError, match="gold"):
         world.transformer.reconcile("me")
     assert world.state.progress("a").watermark == at(1)
-    assert world.state.downstream_due()
+    assert world.state.downstream_due() is not None
     world.dbt.failing = set()
     world.transformer.reconcile("me")
     assert [run[0] for run in world.dbt.runs] == ["run", "build", "build"]
-    assert not world.state.downstream_due()
+    assert world.state.downstream_due() is None
 
 
 def test_what_a_crash_left_after_the_merge_is_finished(world: World) -> None:
     batch_id = world.loaded("a", None, 1)
     world.state.step(batch_id, Step.MERGE)
-    world.state.set_downstream_due(True)
+    world.state.note_downstream_due()
     world.transformer.reconcile("me")
     assert world.state.progress("a").watermark == at(1)
     assert len(world.client.dropped) == 1

@@ -9,6 +9,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from services.core.batch import Batch
 from services.core.errors import LeaseBusy, LeaseLost
+from services.core.faults import fault_point
 from services.core.jobs import REQUEST_SECONDS, take_turn
 from services.core.naming import batch_of_stable_job, stable_job_id
 from services.core.state.lease import holding
@@ -59,6 +60,7 @@ def _copy(
         state.set_stable_batch(batch.table, batch_of_stable_job(before.job_id))
         if _overtaken(state, batch):
             return False
+    fault_point("loader.stable_noted")
     config = bigquery.CopyJobConfig(
         write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
         labels={"credix_stage": "stable", "credix_table": batch.table},
@@ -71,6 +73,7 @@ def _copy(
     except NotFound:
         log.info("stable.skipped", reason="the batch was merged and its table dropped meanwhile")
         return False
+    fault_point("loader.stable_copied")
     state.set_stable_batch(batch.table, batch.id)
     return True
 

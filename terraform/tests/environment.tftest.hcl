@@ -16,7 +16,7 @@ run "the_environment" {
     error_message = "A service reaches another bucket, or lacks one: ${jsonencode(output.pipeline.grants.buckets)}"
   }
   assert {
-    condition     = toset(output.pipeline.grants.topics) == toset(["loader on batch_loaded", "loader on alerts"])
+    condition     = toset(output.pipeline.grants.topics) == toset(["loader on batch_loaded", "loader on alerts", "transformer on alerts"])
     error_message = "Only the loader publishes: ${jsonencode(output.pipeline.grants.topics)}"
   }
   assert {

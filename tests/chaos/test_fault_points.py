@@ -76,7 +76,7 @@ COMBINED = [
     Round(("extractor.batch_noted", "loader.load_started", "transformer.downstream_noted", "transformer.merged")),
     Round(
         (
-            *("extractor.part_landed", "loader.load_done", "loader.object_archived"),
+            *("extractor.part_landed", "loader.load_done", "loader.stable_copied", "loader.object_archived"),
             *("transformer.bronze_built", "transformer.advanced"),
         ),
         chunked=True,
@@ -88,12 +88,12 @@ COMBINED = [
     Round(
         (
             *("extractor.manifest_landed", "loader.file_part_landed", "loader.file_landed"),
-            "transformer.downstream_built",
+            *("transformer.merge_noted", "transformer.downstream_built"),
         )
     ),
     Round(
         (
-            *("extractor.landed", "loader.loaded_unnoted", "loader.loaded", "loader.archived"),
+            *("extractor.landed", "loader.stable_noted", "loader.loaded_unnoted", "loader.loaded", "loader.archived"),
             "transformer.hashed_dropped",
         ),
         chunked=True,

@@ -18,7 +18,7 @@ locals {
     analysts    = { report = "roles/storage.objectViewer" }
   }
 
-  topic_grants        = { loader = ["batch_loaded", "alerts"] }
+  topic_grants        = { loader = ["batch_loaded", "alerts"], transformer = ["alerts"] }
   secret_grants       = { extractor = ["POSTGRES_PASSWORD", "EXTRACT_MASK_SECRET"], transformer = ["SLACK_WEBHOOK", "TEAMS_WEBHOOK"] }
   subscription_grants = { operators = keys(var.subscriptions) }
 

@@ -16,19 +16,13 @@ import structlog
 from google.api_core.exceptions import Conflict, GoogleAPICallError, NotFound
 from google.cloud import bigquery
 from google.cloud.bigquery.job import CopyJob, LoadJob, QueryJob
-from google.cloud.bigquery.retry import DEFAULT_RETRY
 
 from services.core.errors import TransientError
 from services.core.naming import new_batch_id
+from services.core.warehouse import REQUEST_SECONDS, RETRY
 
 VOID = "SELECT 'void: this job was not sent in time, and must not run any more'"
 """The statement that takes the place of a job which was never sent. It reads no table and costs nothing."""
-
-REQUEST_SECONDS = 60.0
-"""For BigQuery to answer one request; a job's own time is another matter."""
-
-RETRY_SECONDS = 45.0
-"""How long a request is repeated while BigQuery is away; then whoever asked says so, and tries again later."""
 
 LASTING_REASONS = frozenset({"invalid", "invalidQuery", "badRequest"})
 """Reasons of a failed job that its content causes; any other may pass, or is for a person
@@ -78,18 +72,17 @@ def settle(client: bigquery.Client, job_id: str, wait: timedelta) -> Settled:
         TransientError: it still runs.
         GoogleAPICallError: BigQuery does not answer.
     """
-    retry = DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
     try:
-        job = client.get_job(job_id, location=client.location, retry=retry, timeout=REQUEST_SECONDS)
+        job = client.get_job(job_id, location=client.location, retry=RETRY, timeout=REQUEST_SECONDS)
     except NotFound:
         config = bigquery.QueryJobConfig(labels={"credix_stage": "void"})
         try:
             job = client.query(
-                VOID, job_config=config, job_id=job_id, retry=retry, job_retry=None, timeout=REQUEST_SECONDS
+                VOID, job_config=config, job_id=job_id, retry=RETRY, job_retry=None, timeout=REQUEST_SECONDS
             )
             log.warning("job.void", job_id=job_id, reason="it was noted and not sent; sent late, it is refused")
         except Conflict:  # sent in this moment, or our own request came twice
-            job = client.get_job(job_id, location=client.location, retry=retry, timeout=REQUEST_SECONDS)
+            job = client.get_job(job_id, location=client.location, retry=RETRY, timeout=REQUEST_SECONDS)
     if not isinstance(job, QueryJob | CopyJob | LoadJob):
         raise TransientError(f"job {job_id} is no query, copy or load: {type(job).__name__}")
     await_end(job, wait)
@@ -145,7 +138,7 @@ def await_end(job: QueryJob | CopyJob | LoadJob, wait: timedelta) -> None:
     if job.state == "DONE":
         return
     try:
-        job.result(retry=DEFAULT_RETRY.with_timeout(RETRY_SECONDS), timeout=wait.total_seconds())
+        job.result(retry=RETRY, timeout=wait.total_seconds())
     except concurrent.futures.TimeoutError as error:
         raise TransientError(f"job {job.job_id} has not ended after {wait.total_seconds():.0f} s") from error
     except GoogleAPICallError:

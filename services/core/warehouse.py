@@ -6,9 +6,17 @@ from dataclasses import dataclass
 from google.api_core.exceptions import NotFound
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
+from google.cloud.bigquery.retry import DEFAULT_RETRY
 
 from services.core.batch import Batch
 from services.core.naming import hashed_table
+
+REQUEST_SECONDS = 60.0
+"""For BigQuery to answer one request; a job's own time is another matter."""
+
+RETRY = DEFAULT_RETRY.with_timeout(45.0)
+"""How a request is repeated while BigQuery is away: for less than a minute (Google's default are ten). Then whoever
+asked notes why it does not go on, and tries again later."""
 
 
 def bigquery_client(project: str, location: str) -> bigquery.Client:
@@ -45,7 +53,7 @@ def temp_table(client: bigquery.Client, table_id: str) -> TempTable | None:
         GoogleAPICallError: BigQuery does not answer, or refuses.
     """
     try:
-        table = client.get_table(table_id, timeout=60)
+        table = client.get_table(table_id, retry=RETRY, timeout=REQUEST_SECONDS)
     except NotFound:
         return None
     columns = {field.name: _STANDARD.get(field.field_type, field.field_type) for field in table.schema}

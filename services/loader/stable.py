@@ -10,10 +10,11 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 from services.core.batch import Batch
 from services.core.errors import LeaseBusy, LeaseLost
 from services.core.faults import fault_point
-from services.core.jobs import REQUEST_SECONDS, take_turn
+from services.core.jobs import take_turn
 from services.core.naming import batch_of_stable_job, stable_job_id
 from services.core.state.lease import holding
 from services.core.state.state import PipelineState
+from services.core.warehouse import REQUEST_SECONDS, RETRY
 
 _LEASE = timedelta(seconds=10)
 _WAIT_SECONDS = 60
@@ -66,8 +67,8 @@ def _copy(
         labels={"credix_stage": "stable", "credix_table": batch.table},
     )
     try:
-        job = client.copy_table(hashed, stable, job_id=job_id, job_config=config, timeout=REQUEST_SECONDS)
-        job.result(timeout=_COPY_TIME.total_seconds())
+        job = client.copy_table(hashed, stable, job_id=job_id, job_config=config, retry=RETRY, timeout=REQUEST_SECONDS)
+        job.result(retry=RETRY, timeout=_COPY_TIME.total_seconds())
     except Conflict as error:
         raise LeaseLost(f"job {job_id} came too late: another process copies table {batch.table} now") from error
     except NotFound:

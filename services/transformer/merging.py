@@ -23,7 +23,7 @@ from services.core.settings import TransformerSettings
 from services.core.state.lease import Lease
 from services.core.state.state import PipelineState
 from services.core.tables import Table, Tables
-from services.core.warehouse import hashed_table_id, temp_table
+from services.core.warehouse import REQUEST_SECONDS, RETRY, hashed_table_id, temp_table
 from services.transformer.dbt_project import DbtError, DbtProject, NodeResult
 from services.transformer.handover import Loaded, halves, handed_over, that_fit
 from services.transformer.shrinking import deletes, shrinkage
@@ -175,7 +175,7 @@ class Merging:
     def _absent(self) -> list[Table]:
         """Tables that bronze does not have yet: silver and gold need them all, be they empty."""
         dataset = f"{self.settings.gcp_project}.{self.settings.dataset_bronze}"
-        there = {item.table_id for item in self.client.list_tables(dataset)}
+        there = {item.table_id for item in self.client.list_tables(dataset, retry=RETRY, timeout=REQUEST_SECONDS)}
         return [t for t in self.tables.tables if t.bronze_model not in there and t.name not in self.dbt.refused]
 
     # --- trying -------------------------------------------------------------------------------------------------------
@@ -294,12 +294,17 @@ class Merging:
     def _stuck(self, name: str, waiting: Iterable[Loaded], reason: str, done: Round, *, curable: bool = True) -> None:
         """Note why a table's batches wait; somebody who looks at one of them sees it."""
         message = _shortened(reason)
-        for each in waiting:
-            batch = self.state.change_batch(each.batch.id, lambda batch: batch.in_trouble(BatchState.LOADED, message))
-            log.warning("batch.waits", table=name, batch_id=batch.id, state=batch.state, reason=message)
+        self.note_trouble((each.batch for each in waiting), message)
         done.stuck[name] = curable
         done.problems.append(f"table {name}: {message}")
         log.error("bronze.failed", table=name, reason=message)
+
+    def note_trouble(self, batches: Iterable[Batch], reason: str) -> None:
+        """Note in loaded batches why they wait."""
+        message = _shortened(reason)
+        for batch in batches:
+            self.state.change_batch(batch.id, lambda batch: batch.in_trouble(BatchState.LOADED, message))
+            log.warning("batch.waits", table=batch.table, batch_id=batch.id, reason=message)
 
     def _hold(self, batch: Batch, why: BatchError) -> None:
         """Set a batch aside until a person has looked at it."""

@@ -10,14 +10,14 @@ import structlog
 from google.cloud import bigquery
 
 from services.core.batch import Batch, BatchError, BatchState, Step
-from services.core.errors import LeaseBusy, TransientError
+from services.core.errors import LeaseBusy, LeaseLost, TransientError
 from services.core.faults import fault_point
 from services.core.naming import new_batch_id
 from services.core.settings import TransformerSettings
 from services.core.state.lease import Lease, holding, look
 from services.core.state.state import PipelineState, Run, TableProgress
 from services.core.tables import Mode, Tables
-from services.core.warehouse import hashed_table_id
+from services.core.warehouse import REQUEST_SECONDS, RETRY, hashed_table_id
 from services.transformer.dbt_project import DbtProject, NodeResult
 from services.transformer.merging import Merging, Round
 
@@ -207,7 +207,13 @@ class Transformer:
             lambda: self.artifacts.keep(report.run_id, "bronze"),
             self.alert,
         )
-        done = merging.round(lease, batches)
+        try:
+            done = merging.round(lease, batches)
+        except LeaseLost:
+            raise
+        except Exception as error:
+            merging.note_trouble(batches, f"{type(error).__name__}: {error}")
+            raise
         report.merges += done.merges
         report.nodes += done.nodes
         report.problems += done.problems
@@ -219,7 +225,7 @@ class Transformer:
         for batch in merged:
             table_id = hashed_table_id(self.settings.gcp_project, self.settings.dataset_temp, batch)
             lease.renew()
-            self.client.delete_table(table_id, not_found_ok=True)
+            self.client.delete_table(table_id, not_found_ok=True, retry=RETRY, timeout=REQUEST_SECONDS)
             fault_point("transformer.hashed_dropped")
         for table in sorted({batch.table for batch in merged}):
             before = self.state.progress(table).watermark

@@ -10,6 +10,7 @@ from google.cloud import bigquery
 
 from services.core.batch import Batch, BatchError
 from services.core.tables import Mode, Table
+from services.core.warehouse import REQUEST_SECONDS, RETRY
 from services.transformer.handover import Loaded
 
 
@@ -68,7 +69,9 @@ def shrinkage(client: bigquery.Client, table: Table, bronze: str, loaded: Loaded
         labels={"credix_stage": "hold", "credix_table": table.name},
     )
     try:
-        [(there, gone)] = client.query(statement, job_config=config, timeout=60).result()
+        [(there, gone)] = client.query(statement, job_config=config, retry=RETRY, timeout=REQUEST_SECONDS).result(
+            retry=RETRY
+        )
     except NotFound:
         return Shrinkage(0, 0)  # nothing was merged yet
     if not table.key:

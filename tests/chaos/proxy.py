@@ -31,6 +31,7 @@ _HOP_BY_HOP = frozenset(
 _REASONS = {
     400: ("invalid", "INVALID_ARGUMENT"),
     403: ("forbidden", "PERMISSION_DENIED"),
+    404: ("notFound", "NOT_FOUND"),
     429: ("rateLimitExceeded", "RESOURCE_EXHAUSTED"),
     500: ("internalError", "INTERNAL"),
     503: ("backendError", "UNAVAILABLE"),

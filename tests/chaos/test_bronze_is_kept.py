@@ -1,19 +1,21 @@
 """Nothing replaces, empties or nulls bronze (invariant 11), and one bad batch or table stops no other.
 
-The transformer is a job that a test starts, behind a proxy that refuses, and with processes that stand still for longer
-than their lease. No service runs beside it.
+No service runs: a test extracts, loads and transforms by hand. The transformer is in this process, behind a proxy that
+refuses; where a process has to stand still for longer than its lease, it is a job.
 """
 
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from google.api_core.exceptions import GoogleAPICallError
 
 from local.cycle import Client, extract, run_cycle
 from local.sample.spec import SampleSpec
@@ -21,8 +23,17 @@ from local.source import connect
 from local.stack.options import REPOSITORY, StackOptions
 from local.stack.stack import kill_component
 from services.core.batch import BatchState
-from tests.chaos.by_hand import change, extracted, job, known, start, sweep, transform
+from services.core.errors import TransientError
+from services.core.settings import LoaderSettings, TransformerSettings, read_settings
+from services.core.state.lease import look
+from services.core.tables import load_tables
+from services.loader.sweep import Sweep
+from services.loader.wiring import open_loader
+from services.transformer.reconcile import LEASE, RunReport, Transformer
+from services.transformer.wiring import open_transformer
+from tests.chaos.by_hand import change, extracted, known, start
 from tests.chaos.proxy import NEVER_ENDING, Action, Fault, FaultProxy
+from tests.chaos.undisturbed import SHORT_LEASES
 from tests.pipeline import filled, little_dbt
 
 SPEC = SampleSpec(rows=300, seed=11)
@@ -38,36 +49,73 @@ def dbt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(dbt: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     options = StackOptions.model_validate(
-        {"home": tmp_path_factory.mktemp("kept"), "dbt_project": dbt, "ephemeral": True}
+        {"home": tmp_path_factory.mktemp("kept"), "dbt_project": dbt, "ephemeral": True, "variables": SHORT_LEASES}
     )
     with filled(options, SPEC) as opened:
         run_cycle(opened, timedelta(seconds=60))
         for name in ("loader", "transformer"):
             kill_component(opened.stack, name)
+        while (lease := look(opened.state.store, LEASE)) is not None and lease.held(datetime.now(UTC)):
+            time.sleep(0.2)  # the transformer was killed in its work
         yield opened
 
 
-@pytest.fixture
-def warehouse(client: Client) -> Iterator[FaultProxy]:
-    with FaultProxy(client.variables["BIGQUERY_EMULATOR_HOST"]) as proxy:
+@pytest.fixture(scope="module")
+def proxy(client: Client) -> Iterator[FaultProxy]:
+    with FaultProxy(client.variables["BIGQUERY_EMULATOR_HOST"]) as proxy, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BIGQUERY_EMULATOR_HOST", proxy.url)  # dbt's profile reads it in every run
         yield proxy
 
 
+@pytest.fixture
+def warehouse(proxy: FaultProxy) -> Iterator[FaultProxy]:
+    yield proxy
+    proxy.clear()
+
+
+@pytest.fixture(scope="module")
+def transformer(client: Client, proxy: FaultProxy) -> Transformer:
+    return opened(client)
+
+
+def opened(client: Client, **variables: str) -> Transformer:
+    """A transformer in this process, with some settings of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        settings = read_settings(TransformerSettings)
+    return open_transformer(settings, load_tables(settings.tables_file))
+
+
 @pytest.fixture(autouse=True)
-def equal(client: Client) -> Iterator[None]:
+def equal(client: Client, transformer: Transformer, warehouse: FaultProxy) -> Iterator[None]:
     """Whatever a test did: once nothing stands in the way, bronze is the source."""
     yield
-    sweep(client)
-    transform(client)
+    warehouse.clear()
+    load(client)
+    transformer.reconcile("afterwards")
     assert [str(c) for c in client.compare() if not c.equal] == []
+
+
+def load(client: Client) -> None:
+    """Load what has landed."""
+    swept = Sweep(open_loader(read_settings(LoaderSettings), client.tables)).run()
+    assert swept.problems == []
 
 
 def loaded(client: Client) -> str:
     """Change the source, extract and load it; the batch's id."""
     batch = extracted(client)
-    sweep(client)
+    load(client)
     assert known(client, batch.id).state is BatchState.LOADED
     return batch.id
+
+
+def tried(transformer: Transformer) -> list[RunReport]:
+    """Reconcile, whether all can be done or not."""
+    with suppress(TransientError, GoogleAPICallError):
+        return transformer.reconcile("test")
+    return []
 
 
 def counts(client: Client) -> dict[str, int]:
@@ -80,32 +128,34 @@ REFUSED = {
     "the list of routines": f"{BRONZE}/routines",
     "the dataset": f"{BRONZE}(\\?|$)",
     "the table": f"{BRONZE}/tables/cnpj_ws(\\?|$)",
-    "all of the dataset": BRONZE,
+    "all of the dataset, always": BRONZE,
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_refusal_is_not_taken_for_an_empty_dataset(
-    client: Client, warehouse: FaultProxy, what: str, status: int
+    client: Client, transformer: Transformer, warehouse: FaultProxy, what: str, status: int
 ) -> None:
     before, batch_id = counts(client), loaded(client)
-    often = NEVER_ENDING if what.endswith("always") or what.startswith("all") else 1
-    warehouse.answer("GET", REFUSED[what], status=status, times=often)
-    job(client, "-m", "services.transformer", BIGQUERY_EMULATOR_HOST=warehouse.url)
-    assert counts(client) == before
+    fault = warehouse.answer("GET", REFUSED[what], status, times=NEVER_ENDING if "always" in what else 1)
+    tried(transformer)
+    # What nobody asks for any more cannot mislead anybody.
+    assert fault.done or what in ("the list of routines", "the dataset")
     warehouse.clear()
-    transform(client)
+    assert counts(client) == before
+    transformer.reconcile("test")
     assert known(client, batch_id).state is BatchState.MERGED
     assert counts(client) == before
 
 
-def test_an_empty_answer_is_not_taken_for_an_empty_dataset(client: Client, warehouse: FaultProxy) -> None:
+def test_an_empty_answer_is_not_taken_for_an_empty_dataset(
+    client: Client, transformer: Transformer, warehouse: FaultProxy
+) -> None:
     before = counts(client)
     loaded(client)
-    for _ in range(10):
-        warehouse.edit("GET", f"{BRONZE}/(tables|routines)(\\?|$)", lambda answer: {"kind": answer.get("kind", "")})
-    job(client, "-m", "services.transformer", BIGQUERY_EMULATOR_HOST=warehouse.url)
+    warehouse.edit("GET", f"{BRONZE}/(tables|routines)(\\?|$)", lambda answer: {"kind": answer["kind"]}, NEVER_ENDING)
+    tried(transformer)
     assert counts(client) == before
 
 
@@ -114,39 +164,37 @@ STATEMENTS = {"the merge": b"merge into", "the creation of the table": b"create 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_a_transformer_that_stands_still_before_a_statement_for_longer_than_its_lease(
-    client: Client, warehouse: FaultProxy, statement: str
+    client: Client, transformer: Transformer, warehouse: FaultProxy, statement: str
 ) -> None:
     before = counts(client)
     if statement != "the merge":
-        # A table that was never made: what is in bronze comes again, from the source.
+        # A table that was never made; what was in it comes again, from the source.
         client.warehouse.delete_table(client.bronze("cnpj_ws"))
         extract(client, ["--table", "cnpj_ws", "--mode", "snapshot"])
-        sweep(client)
+        load(client)
     first = loaded(client)
     fault = warehouse.add(
         Fault("POST", r"/(jobs|queries)(\?|$)", Action.HANG, seconds=90, contains=STATEMENTS[statement])
     )
-    variables = {"TRANSFORM_LEASE": "2", "BIGQUERY_EMULATOR_HOST": warehouse.url}
-    frozen = start(client, "-m", "services.transformer", **variables)
-    assert fault.reached.wait(60)
+    frozen = start(client, "-m", "services.transformer", BIGQUERY_EMULATOR_HOST=warehouse.url)
+    assert fault.reached.wait(90)
     frozen.send_signal(signal.SIGSTOP)
     time.sleep(2.5)
     second = loaded(client)
-    code, _ = job(client, "-m", "services.transformer", TRANSFORM_LEASE="2")
-    assert code == 0
+    transformer.reconcile("the next")
     assert {known(client, id_).state for id_ in (first, second)} == {BatchState.MERGED}
-    rows = counts(client)
+    assert counts(client) == before
     fault.released.set()  # what was on its way arrives now
     frozen.send_signal(signal.SIGCONT)
     frozen.communicate(timeout=120)
-    assert counts(client) == rows == before
+    assert counts(client) == before
     assert [str(c) for c in client.compare() if not c.equal] == []
 
 
-# --- one bad thing stops no other -----------------------------------------------------------------------------------------
+# --- one bad thing stops no other ------------------------------------------------------------------------------------
 
 
-def declared(change: Any, tmp_path: Path) -> dict[str, str]:
+def declared(change: Callable[[dict[str, Any]], None], tmp_path: Path) -> dict[str, str]:
     """The variable of a changed tables.yaml."""
     document = yaml.safe_load(TABLES.read_text())
     change({table["name"]: table for table in document["tables"]})
@@ -164,7 +212,7 @@ def both_loaded(client: Client) -> dict[str, str]:
             "WHERE paid_date = (SELECT max(paid_date) FROM oltp.business_case_installments)"
         )
     report = extract(client, [])
-    sweep(client)
+    load(client)
     return {entry["table"]: entry["batch_id"] for entry in report["tables"]}
 
 
@@ -195,9 +243,8 @@ def test_a_table_whose_model_is_not_as_declared_waits_and_the_others_go_on(
 
         variables |= declared(rename, tmp_path)
         reason = "bronze_model cnpj is not in the dbt project"
-    code, report = job(client, "-m", "services.transformer", **variables)
-    assert code == 1
-    assert [entry["outcome"] for entry in report["passes"]] == ["failed"]
+    [report] = opened(client, **variables).reconcile("test")
+    assert report.outcome() == "failed"
     waiting = known(client, ids["cnpj_ws"])
     assert waiting.state is BatchState.LOADED
     assert reason in (waiting.trouble or "")
@@ -208,7 +255,7 @@ def test_a_table_whose_model_is_not_as_declared_waits_and_the_others_go_on(
 def test_a_batch_from_before_a_column_was_declared_is_merged_with_null_in_it(
     client: Client, dbt: Path, tmp_path: Path
 ) -> None:
-    """A deploy in flight: the batch is loaded, then the column is declared, and the new transformer merges the batch."""
+    """A deploy in flight: the batch is loaded, then the column is declared, then the new transformer merges it."""
     batch_id = loaded(client)
     project = tmp_path / "dbt"
     shutil.copytree(dbt, project)
@@ -222,14 +269,13 @@ def test_a_batch_from_before_a_column_was_declared_is_merged_with_null_in_it(
         tables["cnpj_ws"]["columns"].append({"name": "founded_on", "type": "DATE"})
 
     variables = declared(add, tmp_path) | {"DBT_PROJECT_DIR": str(project), "DBT_TARGET_PATH": str(tmp_path / "target")}
-    code, report = job(client, "-m", "services.transformer", **variables)
-    assert code == 0, report
+    opened(client, **variables).reconcile("test")
     assert known(client, batch_id).state is BatchState.MERGED
     columns = [column.name for column in client.warehouse.get_table(client.bronze("cnpj_ws")).schema]
     assert "founded_on" in columns
 
 
-def test_names_with_any_character_are_merged_and_stop_nobody(client: Client) -> None:
+def test_names_with_any_character_are_merged_and_stop_nobody(client: Client, transformer: Transformer) -> None:
     """A file whose name has characters beyond U+FFFF, quotes, braces and what else ends a literal somewhere."""
     ids = both_loaded(client)
     batch = known(client, ids["cnpj_ws"])
@@ -238,11 +284,11 @@ def test_names_with_any_character_are_merged_and_stop_nobody(client: Client) -> 
     ]
     content = client.objects.read(part.bucket, part.name)
     assert content is not None
-    name = "cnpj_ws-😀 ação \"q\" 'a' {{ x }} {% y %} `b` \\n ; -- /* */ %s.parquet"
+    name = "cnpj_ws-😀 ação \"q\" 'a' {{ x }} {% y %} `b` \\n ; -- * %s.parquet"
     landing = client.settings.landing_prefix
     client.objects.replace(client.settings.landing_bucket, f"{landing}/{name}", content, "application/octet-stream")
-    sweep(client)
-    transform(client)
+    load(client)
+    transformer.reconcile("test")
     assert {known(client, id_).state for id_ in ids.values()} == {BatchState.MERGED}
     files = [
         b for b in client.state.batches_of_table("cnpj_ws", datetime.now(UTC) - timedelta(minutes=5)) if b.from_file

@@ -10,11 +10,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from google.cloud.bigquery import SchemaField
 
+from services.core.batch import Batch as Extraction
+from services.core.tables import Column, ColumnType, Mode, Table
+from services.core.warehouse import TempTable
+from services.transformer.handover import Loaded, characters
 from tests.integration.warehouse_fixture import (
     ADDED,
     PROJECT,
@@ -746,3 +750,39 @@ def test_a_key_of_two_columns_and_a_column_declared_later(warehouse_endpoint: Wa
         (("y", 1), Decimal(1), None),
         (("y", 2), Decimal(2), None),
     ]
+
+
+@pytest.mark.parametrize("deletes", ["keep", "soft"])
+def test_a_merge_is_never_longer_than_what_bounds_it(
+    warehouse_endpoint: Warehouse, tmp_path: Path, deletes: Literal["keep", "soft"]
+) -> None:
+    """The number of batches in a MERGE is chosen by an estimate of its length; BigQuery takes 1 MB."""
+    columns = [ID, *(SchemaField(f"c{number}_{'x' * (number % 60)}", "NUMERIC") for number in range(150))]
+    project = bronze_project(warehouse_endpoint, tmp_path, f"wide_{deletes}", {"wide": BronzeModel(columns, ["id"])})
+    table = Table(
+        name="wide",
+        source="oltp.pedidos😀",
+        key=["id"],
+        mode=Mode.SNAPSHOT,
+        deletes=deletes,
+        bronze_model="wide",
+        columns=[Column(name=c.name, type=ColumnType(c.field_type), required=c is ID) for c in columns],
+    )
+    run, loaded = [], []
+    for number in range(4):
+        hashed = project.load(f"wide__{number:012x}", [{"id": number}], columns)
+        facts: Row = {"snapshot": number % 2 == 1, "deletes": deletes, "source": table.source}
+        run.append(batch(hashed, f"20261122T17000{number}000000Z-00000000", number, **facts))
+        types = {column.name: column.field_type for column in columns}
+        made = Extraction(
+            id=run[-1]["batch_id"],
+            run_id="r",
+            table="wide",
+            mode=Mode.SNAPSHOT,
+            window=None,
+            extracted_at=at(number),
+            started_at=at(number),
+        )
+        loaded.append(Loaded(made, TempTable(hashed, types, 1)))
+        project.run("run", "--select", "wide", batches={"wide": run})
+        assert len(project.executed("wide")) <= characters(table, loaded), f"{number + 1} batches"

@@ -484,7 +484,7 @@ class Warehouse(Jobs):
         COUNTS["batches loaded"] += 1
         return SimpleNamespace(output_rows=len(rows), job_id="job")
 
-    def list_tables(self, dataset: str) -> list[SimpleNamespace]:
+    def list_tables(self, dataset: str, **_: Any) -> list[SimpleNamespace]:
         names = [self.table.bronze_model, *(name.rsplit(".", 1)[-1] for name in self.temp)]
         return [SimpleNamespace(table_id=name) for name in names]
 
@@ -496,13 +496,13 @@ class Warehouse(Jobs):
 
     def query(self, statement: str, job_id: str | None = None, **_: Any) -> Any:
         if job_id is None:  # how many rows a snapshot would delete: here all may
-            return SimpleNamespace(result=lambda: [(0, 0)])
+            return SimpleNamespace(result=lambda **_: [(0, 0)])
         return self.send(job_id, statement)
 
     def parsed(self) -> None:
         return
 
-    def delete_table(self, table_id: str, not_found_ok: bool) -> None:
+    def delete_table(self, table_id: str, **_: Any) -> None:
         self.temp.pop(table_id, None)
 
     def run(self, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:

@@ -47,7 +47,7 @@ class Warehouse(Jobs):
         self.tables[target] = self.tables[source]
         after, self.after = self.after, lambda: None
         after()
-        return SimpleNamespace(result=lambda timeout: None)
+        return SimpleNamespace(result=lambda **_: None)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from google.api_core.exceptions import Conflict, NotFound
+from google.api_core.exceptions import Conflict, Forbidden, NotFound
 from google.cloud.bigquery import SchemaField
 
 from services.core.batch import Batch, BatchState, Step
@@ -53,7 +53,7 @@ class Client(Jobs):
         self.there, self.gone = 0, 0
         """Rows of bronze, and those of them that any snapshot would find gone."""
 
-    def list_tables(self, dataset: str) -> list[SimpleNamespace]:
+    def list_tables(self, dataset: str, **_: Any) -> list[SimpleNamespace]:
         return [SimpleNamespace(table_id=table.bronze_model) for table in TABLES.tables]
 
     def get_table(self, table_id: str, **_: Any) -> SimpleNamespace:
@@ -62,12 +62,12 @@ class Client(Jobs):
         schema = [SchemaField("id", "INTEGER"), SchemaField("_extracted_at", "TIMESTAMP")]
         return SimpleNamespace(schema=schema, num_rows=1)
 
-    def delete_table(self, table_id: str, not_found_ok: bool) -> None:
+    def delete_table(self, table_id: str, **_: Any) -> None:
         self.dropped.append(table_id)
 
     def query(self, statement: str, job_id: str | None = None, **_: Any) -> Any:
         if job_id is None:
-            return SimpleNamespace(result=lambda: [(self.there, self.gone)])
+            return SimpleNamespace(result=lambda **_: [(self.there, self.gone)])
         return self.send(job_id, statement)
 
 
@@ -408,6 +408,26 @@ def test_a_broken_model_keeps_its_batches_and_says_so_in_each(world: World) -> N
         world.transformer.reconcile("me")
     assert world.state_of(good) is BatchState.MERGED
     assert [(b.state, b.trouble) for b in world.state.open_batches("a")] == [(BatchState.LOADED, "why")] * len(bad)
+
+
+def test_a_warehouse_that_does_not_answer_is_told_in_every_batch_that_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [world.loaded("a", None, 1), world.loaded("b", None, 2)]
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise Forbidden("quota exceeded")  # type: ignore[no-untyped-call]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.client, "list_tables", refused)
+        with pytest.raises(Forbidden):
+            world.transformer.reconcile("me")
+    for id_ in ids:
+        waiting = world.state.batch(id_)
+        assert waiting is not None
+        assert (waiting.state, waiting.trouble) == (BatchState.LOADED, "Forbidden: 403 quota exceeded")
+    world.transformer.reconcile("me")
+    assert [world.state_of(id_) for id_ in ids] == [BatchState.MERGED] * 2
 
 
 def test_a_refused_table_waits_for_a_person_and_no_event_comes_again(world: World) -> None:

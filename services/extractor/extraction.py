@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -30,7 +31,7 @@ from services.extractor.progress import Progress
 from services.extractor.reading.reader import Engine
 from services.extractor.reading.reading import Read, Reading, SourceRewritten
 from services.extractor.reading.work import Work, share, shared_plan, shared_plans
-from services.extractor.source.database import conninfo
+from services.extractor.source.database import Source, conninfo
 from services.extractor.source.session import Sessions
 from services.extractor.tasks import Task
 
@@ -115,18 +116,20 @@ class Extractor:
             watermark = self.state.progress(table.name).watermark
             landed = self._land(table, batch, lease, lambda: self._chunks(table, batch, plan, lease))
         else:
-            prepared = prepare(
-                self.settings, self.state, table, mode, new_batch_id(datetime.now(UTC)), self.task.execution
-            )
-            batch, plan = self._batch(prepared), prepared.plan
-            watermark = prepared.progress.watermark
-            self.progress.started(table.name, plan.estimated_rows)
-            if plan.bounds:
-                self._begin(batch, lease)
-                share(self.state.store, plan)
-                landed = self._land(table, batch, lease, lambda: self._chunks(table, batch, plan, lease))
-            else:
-                landed = self._land(table, batch, lease, lambda: self._stream(table, batch, plan, lease))
+            with ExitStack() as hold:
+                prepared = prepare(
+                    self.settings, self.state, table, mode, new_batch_id(datetime.now(UTC)), self.task.execution, hold
+                )
+                batch, plan, source = self._batch(prepared), prepared.plan, prepared.source
+                watermark = prepared.progress.watermark
+                self.progress.started(table.name, plan.estimated_rows)
+                if plan.bounds:
+                    self._begin(batch, lease)
+                    share(self.state.store, plan)
+                    landed = self._land(table, batch, lease, lambda: self._chunks(table, batch, plan, lease, source))
+                else:
+                    hold.close()  # who waits for its locks would make the read wait too, which takes locks of its own
+                    landed = self._land(table, batch, lease, lambda: self._stream(table, batch, plan, lease))
         noted = watermark.isoformat() if watermark else None
         high = batch.window.high.isoformat() if batch.window else None
         if landed is None:
@@ -218,7 +221,7 @@ class Extractor:
         """Read by one statement; the state hears of the batch when the first rows are there."""
         with Landing(self.open_objects, self.settings, batch, self.progress) as landing:
             read = self._reading(plan, landing, lease.renew).stream(
-                batch.extracted_at, lambda: self._begin(batch, lease)
+                conninfo(self.settings), batch.extracted_at, lambda: self._begin(batch, lease)
             )
             if read is None and _needs_a_batch(table, batch):
                 self._begin(batch, lease)
@@ -234,12 +237,14 @@ class Extractor:
     def _empty(landing: Landing, plan: Plan) -> Part:
         return landing.put(landing.part_name(0, 0, 1), empty_part(arrow_schema(plan.columns)), 0).result()
 
-    def _chunks(self, table: Table, batch: Batch, plan: Plan, lease: Lease) -> tuple[Plan, Read] | None:
+    def _chunks(
+        self, table: Table, batch: Batch, plan: Plan, lease: Lease, source: Source | None = None
+    ) -> tuple[Plan, Read] | None:
         """Read by chunks, with whichever task of the execution helps; then look at what snapshots disagree on."""
         work = Work(self.state.store, plan, self.task_lease)
         with (
             Landing(self.open_objects, self.settings, batch, self.progress) as landing,
-            self._sessions(table, plan) as sessions,
+            self._sessions(table, plan, source) as sessions,
         ):
             reading = self._reading(plan, landing, lease.renew)
             results: list[ChunkResult] = []
@@ -266,10 +271,9 @@ class Extractor:
             return None
         return plan, read
 
-    def _sessions(self, table: Table, plan: Plan) -> Sessions:
-        return Sessions(
-            conninfo(self.settings), table, lambda now: self.state.take_time(table.name, now), lock=plan.lockable
-        )
+    def _sessions(self, table: Table, plan: Plan, first: Source | None = None) -> Sessions:
+        info, statement = conninfo(self.settings), plan.statement()
+        return Sessions(info, table, statement, lambda now: self.state.take_time(table.name, now), first)
 
     def help(self, tables: list[Table]) -> None:
         """Read chunks of the large tables that other tasks of the execution extract, until there are none left.

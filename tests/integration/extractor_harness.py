@@ -203,12 +203,18 @@ class Database:
         if gated:
             self.gate_table(name)
 
-    def gate_table(self, name: str) -> None:
-        """Let the extractor's reads of the table pass a gate at every hundredth id."""
+    def gate_function(self) -> None:
+        """Make the function that waits for a gate: at an id."""
         self.run(
             # The extractor's own lock_timeout is for locks on tables.
             f"CREATE OR REPLACE FUNCTION {SCHEMA}.wait(bigint) RETURNS void LANGUAGE plpgsql SET lock_timeout = 0 AS"
             " $$ BEGIN PERFORM pg_advisory_xact_lock_shared($1); END $$",
+        )
+
+    def gate_table(self, name: str) -> None:
+        """Let the extractor's reads of the table pass a gate at every hundredth id."""
+        self.gate_function()
+        self.run(
             f"CREATE OR REPLACE FUNCTION {SCHEMA}.gate(bigint) RETURNS boolean LANGUAGE plpgsql VOLATILE AS"
             f" $$ BEGIN IF $1 % 100 = 0 THEN PERFORM {SCHEMA}.wait($1); END IF; RETURN true; END $$",
             f"ALTER TABLE {SCHEMA}.{name} ENABLE ROW LEVEL SECURITY",

@@ -1,5 +1,6 @@
 """Before a read: what the source has, whether it fits the contract, the window, the statement. Nothing is written."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -22,7 +23,7 @@ from services.extractor.planning.window import (
     select_list,
     window_high,
 )
-from services.extractor.source.catalog import RelationKind, SourceRelation
+from services.extractor.source.catalog import RelationKind
 from services.extractor.source.database import Estimate, Source, SourceClock, Storage, conninfo, open_source
 
 INDEX_PAGES = 1_000
@@ -42,21 +43,38 @@ class Prepared:
     """Before the read, by the source's clock, and later than any extraction of the table before."""
     progress: TableProgress
     drift: list[str]
+    source: Source
+    """In the transaction that all this was asked in, if it was to be held."""
     missing_index: str | None
     """The CREATE INDEX statement that would make windows cheap; None when there is nothing to say."""
 
 
 def prepare(
-    settings: ExtractorSettings, state: PipelineState, table: Table, mode: Mode, batch_id: str, execution: str
+    settings: ExtractorSettings,
+    state: PipelineState,
+    table: Table,
+    mode: Mode,
+    batch_id: str,
+    execution: str,
+    hold: ExitStack | None = None,
 ) -> Prepared:
     """Ask the source and the state, and decide.
+
+    Args:
+        settings: of the extractor.
+        state: where the watermark and the open batches are.
+        table: what is extracted.
+        mode: how.
+        batch_id: of the new batch.
+        execution: whose tasks may work on it.
+        hold: keeps the source's transaction, and what it has locked, for the read; without it, it ends here.
 
     Raises:
         ConfigurationError: the source does not fit what is declared.
         DataError: a policy of the cursor says that its rows fail the run.
         psycopg.OperationalError: the source cannot be reached.
     """
-    with open_source(conninfo(settings)) as source:
+    with open_source(conninfo(settings), hold) as source:
         relation = source.relation(table)
         settled = settle(table, relation)
         for difference in settled.differences:
@@ -99,11 +117,12 @@ def prepare(
             flags=flags,
             bounds=[],
             layout=storage.layout,
+            view_lock=source.view_lock(table) if relation.kind is RelationKind.VIEW else "",
             batch_rows=rows_in_memory(storage),
-            lockable=_lockable(relation),
             estimated_rows=0,
         )
         estimate = source.estimate(plan.statement())
+        plan = plan.model_copy(update={"foreign_tables": source.foreign_tables(estimate)})
         missing = _missing_index(source, table, plan, window, mode, storage, estimate)
     # Without a key nobody could tell a row that two snapshots saw from two rows: one statement, one snapshot.
     everything = bool(table.key) and (mode is Mode.SNAPSHOT or window.low is None or "Seq Scan" in estimate.scans)
@@ -119,6 +138,7 @@ def prepare(
         extracted_at=extracted_at,
         progress=progress,
         drift=settled.differences,
+        source=source,
         missing_index=missing,
     )
 
@@ -126,10 +146,6 @@ def prepare(
 def _manifest_column(read: Read, source_type: str | None) -> ManifestColumn:
     column = read.column
     return ManifestColumn(name=column.name, type=column.type, required=column.required, source_type=source_type)
-
-
-def _lockable(relation: SourceRelation) -> bool:
-    return relation.kind in (RelationKind.TABLE, RelationKind.PARTITIONED)
 
 
 def _say_what_is_hidden(clock: SourceClock, safety_lag: timedelta) -> None:

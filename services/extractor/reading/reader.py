@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from services.core.arrow import conform
 from services.core.errors import ConfigurationError, DataError, TransientError
 from services.extractor.planning.plan import LEAST_ROWS, Plan
+from services.extractor.source.locks import SECOND_WAIT, foreign_locks, opening
 from services.extractor.source.session import Snapshot
 from services.extractor.source.sql import text_literal
 
@@ -109,7 +110,7 @@ class Reader:
         Args:
             plan: the columns.
             statement: what is read.
-            snapshot: the snapshot to read under; None for one of its own.
+            snapshot: the snapshot to read under; None for one of its own, taken once what is read is locked.
             read_at: value of ``_extracted_at``.
             counts: per column, the values that could not be held; added to.
 
@@ -120,9 +121,9 @@ class Reader:
         try:
             connection = self._connected()
             connection.execute("BEGIN")
-            if snapshot is not None:
-                take = f"SET TRANSACTION SNAPSHOT {text_literal(snapshot.name)}"
-                connection.execute("CALL postgres_execute('source', ?)", [take])
+            name = text_literal(snapshot.name) if snapshot is not None else None
+            begin = [*opening(statement, name, plan.view_lock), *foreign_locks(plan.foreign_tables, SECOND_WAIT)]
+            connection.execute("CALL postgres_execute('source', ?)", ["; ".join(begin)])
             # Rows that wait to be taken, without their texts: the default, 1 MB, is 40,000 rows of any width.
             waiting = "1KB" if plan.batch_rows <= LEAST_ROWS else "1MB"
             connection.execute(f"SET streaming_buffer_size = '{waiting}'")

@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +26,7 @@ from services.extractor.landing import Landing
 from services.extractor.planning.plan import ChunkResult, Plan
 from services.extractor.reading.reader import Engine, Reader
 from services.extractor.reading.work import Claim, Work
+from services.extractor.source.database import open_source
 from services.extractor.source.session import Sessions, Snapshot
 
 log = structlog.get_logger()
@@ -200,10 +202,11 @@ class Reading:
             reader.close()
         return read
 
-    def stream(self, read_at: datetime, begin: Callable[[], None]) -> Read | None:
+    def stream(self, info: str, read_at: datetime, begin: Callable[[], None]) -> Read | None:
         """Read everything by one statement; None when there is nothing, and then nothing was written anywhere.
 
         Args:
+            info: libpq connection string, for the locks of foreign tables.
             read_at: value of ``_extracted_at``: not later than now.
             begin: called once, before the first part is put.
 
@@ -219,7 +222,8 @@ class Reading:
                 reader = Reader(self.engine)
                 try:
                     batches = reader.read(self.plan, self.plan.statement(), None, read_at, counts)
-                    first = next(batches, None)
+                    with self._foreign_tables_locked(info):
+                        first = next(batches, None)
                     if first is None:
                         return None
                     if not begun:
@@ -233,6 +237,16 @@ class Reading:
                     reader.close()
                 return Read([future.result() for future in futures], counts)
         raise AssertionError  # attempts() ends with a result or the last error
+
+    @contextmanager
+    def _foreign_tables_locked(self, info: str) -> Iterator[None]:
+        """Keep foreign tables locked on their own servers while a reader takes its own locks there."""
+        if not self.plan.foreign_tables:
+            yield
+            return
+        with open_source(info) as source:
+            source.lock_foreign(self.plan.foreign_tables)
+            yield
 
 
 def _landed(work: Work, claim: Claim, result: ChunkResult, futures: list[Future[Part]]) -> None:

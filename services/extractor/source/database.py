@@ -1,21 +1,26 @@
 """The source's clock, catalog and planner, asked with psycopg: small questions before the big read."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
+import structlog
 from psycopg.conninfo import make_conninfo
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from services.core.settings import SourceSettings
 from services.core.tables import Table
 from services.extractor.source.catalog import SourceRelation, read_relation
+from services.extractor.source.locks import WAIT, foreign_locks
+from services.extractor.source.sql import quoted
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+
+log = structlog.get_logger()
 
 APPLICATION = "credix-extractor"
 
@@ -59,6 +64,16 @@ FROM tree
 JOIN pg_catalog.pg_class c ON c.oid = tree.oid
 LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam
 WHERE c.relkind <> 'p'
+ORDER BY c.oid
+"""
+
+_FOREIGN = """
+SELECT n.nspname, c.relname, pg_catalog.has_any_column_privilege(c.oid, 'SELECT')
+FROM pg_catalog.pg_locks l
+JOIN pg_catalog.pg_class c ON c.oid = l.relation
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE l.pid = pg_catalog.pg_backend_pid() AND c.relkind = 'f'
+  AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
 ORDER BY c.oid
 """
 
@@ -140,7 +155,7 @@ SESSION = {
     "bytea_output": "hex",
     "xmlbinary": "base64",
     # Behind somebody who waits for a stronger lock on the table, everybody waits: not for long.
-    "lock_timeout": "5s",
+    "lock_timeout": WAIT,
     # A session holds the snapshot of a long read open without a statement of its own.
     "idle_in_transaction_session_timeout": "0",
 }
@@ -162,21 +177,105 @@ def environment(settings: SourceSettings, extra: Mapping[str, str] | None = None
 
 
 class Source:
-    """A connection for small questions; it never stays in a transaction."""
+    """A connection for small questions, in one transaction from its begin to its end.
+
+    The transaction keeps every lock that a question takes: nobody can rewrite or alter in between what was asked about.
+    It is READ COMMITTED, so that every question sees what was committed before it, also if it had to wait for a lock.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    def begin(self) -> None:
+        """Begin the transaction."""
+        self._connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
+
     def relation(self, table: Table) -> SourceRelation:
-        """The table's source relation as the catalog has it.
+        """The table's source relation as the catalog has it, locked against being rewritten and altered.
 
         Raises:
             ConfigurationError: it is not there, or this role may not read it.
+            psycopg.errors.LockNotAvailable: somebody is at rewriting it.
         """
+        relation = f"{quoted(table.schema_name)}.{quoted(table.relation_name)}"
+        try:
+            # Planning a read locks every kind of relation, whatever columns may be read; LOCK TABLE does not. It leaves
+            # partitions out, of which a window may not read most.
+            self._connection.execute(f"EXPLAIN SELECT FROM {relation} WHERE false".encode())
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.InsufficientPrivilege):
+            self._connection.execute("ROLLBACK")
+            self.begin()
+            read_relation(self._connection, table)  # says what is missing
+            raise
         return read_relation(self._connection, table)
+
+    def view_lock(self, table: Table) -> str:
+        """The LOCK TABLE statement of a view; empty where the role, or the view's owner, may not lock all below it."""
+        relation = f"{quoted(table.schema_name)}.{quoted(table.relation_name)}"
+        statement = f"LOCK TABLE {relation} IN ACCESS SHARE MODE"
+        try:
+            with self._connection.transaction():
+                self._connection.execute(statement.encode())
+        except psycopg.errors.InsufficientPrivilege:
+            return ""
+        return statement
+
+    def foreign_tables(self, estimate: Estimate) -> list[str]:
+        """The foreign tables that an estimated statement reads, as SQL; those that the role may read itself."""
+        if "Foreign Scan" not in estimate.scans:
+            return []
+        found = self._connection.execute(_FOREIGN).fetchall()
+        for schema, name, may in found:
+            if not may:
+                log.warning(
+                    "source.foreign_table_not_locked",
+                    foreign_table=f"{schema}.{name}",
+                    reason="this role reads it through a view or a partitioned table only, and cannot lock it on its "
+                    "own server: a TRUNCATE there may be seen half; GRANT SELECT on it",
+                )
+        return [f"{quoted(schema)}.{quoted(name)}" for schema, name, may in found if may]
+
+    def lock_foreign(self, tables: Sequence[str]) -> None:
+        """Lock foreign tables on their own servers, until the transaction's end.
+
+        Raises:
+            psycopg.errors.QueryCanceled: somebody is at rewriting one.
+        """
+        for statement in foreign_locks(tables, WAIT):
+            self._connection.execute(statement.encode())
+
+    def export(self) -> tuple[str, int]:
+        """Export a snapshot of this moment: its name, and the oldest transaction that it saw running."""
+        row = self._connection.execute(
+            "SELECT pg_catalog.pg_export_snapshot(), "
+            "pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint"
+        ).fetchone()
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        return str(row[0]), int(row[1])
+
+    def time(self) -> datetime:
+        """The server's time."""
+        row = self._connection.execute("SELECT pg_catalog.clock_timestamp()").fetchone()
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        now: datetime = row[0]
+        return now
+
+    def alive(self) -> bool:
+        """Whether the connection and its transaction go on."""
+        try:
+            self._connection.execute("SELECT 1")
+        except psycopg.Error:
+            return False
+        return True
+
+    def close(self) -> None:
+        """End the transaction and the connection."""
+        self._connection.close()
 
     def clock(self) -> SourceClock:
         """The server's clock and its open transactions, in one statement."""
+        # Within a transaction, the list of activities is the one that was looked at first.
+        self._connection.execute("SELECT pg_catalog.pg_stat_clear_snapshot()")
         # -infinity (nothing replayed yet) has no datetime; a text has.
         row = self._connection.execute(_CLOCK.replace("END\n", "END::text\n"), (UNSEEN, APPLICATION)).fetchone()
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
@@ -204,16 +303,17 @@ class Source:
         )
 
     def estimate(self, statement: str, *, index_only: bool = False) -> Estimate:
-        """What the planner expects of a statement, without running it.
+        """What the planner expects of a statement, without running it; locks what it reads, as ``lock`` does.
 
         Args:
             statement: a SELECT.
             index_only: as if sequential scans were out of the question, to see whether an index could serve.
         """
-        with self._connection.transaction():
-            if index_only:
+        if index_only:
+            with self._connection.transaction(force_rollback=True):
                 self._connection.execute("SET LOCAL enable_seqscan = off")
-            row = self._connection.execute(f"EXPLAIN (FORMAT JSON) {statement}".encode()).fetchone()
+                return self.estimate(statement)
+        row = self._connection.execute(f"EXPLAIN (FORMAT JSON) {statement}".encode()).fetchone()
         assert row is not None  # noqa: S101 - EXPLAIN answers
         plan = (row[0] if isinstance(row[0], list) else json.loads(row[0]))[0]["Plan"]
         return Estimate(int(plan["Plan Rows"]), float(plan["Total Cost"]), frozenset(_scans(plan)))
@@ -254,11 +354,18 @@ def connect(info: str) -> Connection:
 
 
 @contextmanager
-def open_source(info: str) -> Iterator[Source]:
+def open_source(info: str, hold: ExitStack | None = None) -> Iterator[Source]:
     """A connection for small questions, for a block.
+
+    Args:
+        info: libpq connection string.
+        hold: what ends the connection; without it, the end of the block does.
 
     Raises:
         psycopg.OperationalError: the server cannot be reached, or refuses this user.
     """
-    with connect(info) as connection:
-        yield Source(connection)
+    with ExitStack() as block:
+        source = Source(connect(info))
+        (hold or block).callback(source.close)
+        source.begin()
+        yield source

@@ -1,7 +1,8 @@
 """A reading session: one snapshot of the source that several connections read from, held open by one of them.
 
-With the snapshot goes a lock that lets everybody read and write but nobody rewrite the table: TRUNCATE and some forms
-of ALTER TABLE would empty it for an older snapshot (https://www.postgresql.org/docs/current/mvcc-caveats.html).
+With the snapshot go locks that let everybody read and write but nobody rewrite what is read: TRUNCATE and some forms of
+ALTER TABLE would empty it for an older snapshot (https://www.postgresql.org/docs/current/mvcc-caveats.html). So the
+locks come first, and the snapshot is taken once they are there.
 """
 
 import threading
@@ -9,12 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-import psycopg
 import structlog
 
 from services.core.tables import Table
-from services.extractor.source.database import Connection, Source, connect
-from services.extractor.source.sql import quoted
+from services.extractor.source.database import Source, connect
 
 log = structlog.get_logger()
 
@@ -37,87 +36,73 @@ ReadAt = Callable[[datetime], datetime]
 """Turns the source's clock into a time that orders row versions, and notes it in the state."""
 
 
-class _Session:
-    """The connection that holds a snapshot open."""
-
-    def __init__(self, info: str, table: Table, lock: bool, read_at: ReadAt) -> None:
-        self._connection: Connection = connect(info)
-        try:
-            source = Source(self._connection)
-            row = self._connection.execute("SELECT clock_timestamp()").fetchone()
-            assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-            at = read_at(row[0])
-            self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            relation = f"{quoted(table.schema_name)}.{quoted(table.relation_name)}"
-            # LOCK TABLE knows no materialized views, and reading from one is the only way to lock it.
-            locking = f"LOCK TABLE {relation} IN ACCESS SHARE MODE" if lock else f"SELECT FROM {relation} LIMIT 0"
-            self._connection.execute(locking.encode())
-            name, oldest = self._connection.execute(
-                "SELECT pg_catalog.pg_export_snapshot(), "
-                "pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint"
-            ).fetchone() or ("", 0)
-            self.snapshot = Snapshot(str(name), int(oldest), at, source.storage(table).layout)
-        except BaseException:
-            self._connection.close()
-            raise
-
-    def alive(self) -> bool:
-        try:
-            self._connection.execute("SELECT 1")
-        except psycopg.Error:
-            return False
-        return True
-
-    def close(self) -> None:
-        self._connection.close()
-
-
 class Sessions:
     """The session that this process reads in; a new one when the connection that holds it is lost."""
 
-    def __init__(self, info: str, table: Table, read_at: ReadAt, *, lock: bool) -> None:
+    def __init__(self, info: str, table: Table, statement: str, read_at: ReadAt, first: Source | None = None) -> None:
         """Prepare; nothing is opened yet.
 
         Args:
             info: libpq connection string.
             table: what is read.
+            statement: the SELECT of all of it, which says what is to be locked.
             read_at: gives a session its place in the order of row versions.
-            lock: whether the relation can be locked; views and foreign tables can't, and need not be.
+            first: a transaction that has locked it already, for the first session.
         """
-        self._info, self._table, self._read_at, self._locks = info, table, read_at, lock
+        self._info, self._table, self._statement, self._read_at = info, table, statement, read_at
         self._lock = threading.Lock()
-        self._session: _Session | None = None
+        self._first = first
+        self._source: Source | None = None
+        self._snapshot: Snapshot | None = None
 
     def current(self) -> Snapshot:
         """The snapshot to read; the first call takes it.
 
         Raises:
-            psycopg.OperationalError: the server cannot be reached.
+            psycopg.OperationalError: the server cannot be reached, or a lock cannot be had.
         """
         with self._lock:
-            if self._session is None:
-                self._session = _Session(self._info, self._table, self._locks, self._read_at)
-            return self._session.snapshot
+            if self._snapshot is None:
+                self._snapshot = self._take()
+            return self._snapshot
 
-    def fresh(self) -> Snapshot:
-        """A snapshot that is later than all before."""
-        self.close()
-        return self.current()
+    def _take(self) -> Snapshot:
+        self._source, self._first = self._first or self._locked(), None
+        try:
+            at = self._read_at(self._source.time())
+            name, oldest = self._source.export()
+            return Snapshot(name, oldest, at, self._source.storage(self._table).layout)
+        except BaseException:
+            self._end()
+            raise
+
+    def _locked(self) -> Source:
+        source = Source(connect(self._info))
+        try:
+            source.begin()
+            source.estimate(self._statement)  # planning locks what is read: tables, partitions, what is below views
+        except BaseException:
+            source.close()
+            raise
+        return source
 
     def check(self, snapshot: Snapshot) -> None:
         """After a read broke off: give the session up if the connection that holds it is lost too."""
         with self._lock:
-            if self._session is not None and self._session.snapshot == snapshot and not self._session.alive():
+            if self._source is not None and self._snapshot == snapshot and not self._source.alive():
                 log.warning("session.lost", snapshot=snapshot.name)
-                self._session.close()
-                self._session = None
+                self._end()
 
     def close(self) -> None:
-        """Let the snapshot and the lock go."""
+        """Let the snapshot and the locks go."""
         with self._lock:
-            if self._session is not None:
-                self._session.close()
-                self._session = None
+            self._end()
+
+    def _end(self) -> None:
+        for source in (self._source, self._first):
+            if source is not None:
+                source.close()
+        self._source = self._first = self._snapshot = None
 
     def __enter__(self) -> "Sessions":
         return self

@@ -39,7 +39,6 @@ def plan(bounds: list[int], condition: str = "") -> Plan:
         bounds=bounds,
         layout="",
         batch_rows=1,
-        lockable=True,
         estimated_rows=1,
     )
 

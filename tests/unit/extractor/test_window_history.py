@@ -26,7 +26,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -357,6 +357,9 @@ class Database:
 
     def estimate(self, statement: str, **_: object) -> Estimate:
         return Estimate(1, 1.0, frozenset())
+
+    def foreign_tables(self, estimate: Estimate) -> list[str]:
+        return []
 
     def _visible(self) -> list[Version]:
         if not self.replica:
@@ -985,7 +988,7 @@ def reach(windows: list[tuple[datetime | None, datetime]]) -> datetime | None:
 
 
 @contextmanager
-def asked_source(info: str) -> Iterator[Stepwise]:
+def asked_source(info: str, hold: ExitStack | None) -> Iterator[Stepwise]:
     yield AT_WORK.get()
 
 

@@ -206,13 +206,22 @@ class Extractor:
                 if self._goes_on(batch, error):
                     log.warning("extraction.left_for_the_next_try", reason=told(error), kind=kind(error))
                 else:
-                    self._abandon(batch, "extraction_failed", kind_and_words(error))
+                    self._give_up(batch, error, turn)
                 raise
             fault_point("extractor.manifest_landed")
             self._note_landed(table, manifest)
             fault_point("extractor.landed")
             self.state.forget_plan(batch.id)
         return manifest
+
+    def _give_up(self, batch: Batch, error: BaseException, turn: Turn) -> None:
+        """Clear away a batch that failed. What cannot be cleared away now, the sweep does: the error itself is told."""
+        if isinstance(error, Exception):
+            turn.note.failed(kind(error), told(error))  # at once: a bucket that is away holds up what follows
+        try:
+            self._abandon(batch, "extraction_failed", kind_and_words(error))
+        except Exception:
+            log.exception("extraction.not_cleared")
 
     def _goes_on(self, batch: Batch, error: BaseException) -> bool:
         """Whether another try of this task, which Cloud Run starts when this one fails, can go on with the batch."""

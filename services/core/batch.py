@@ -148,6 +148,10 @@ class Batch(BaseModel):
         noted = "released_at" if step is Step.RELEASE else f"{to}_at"
         return self.model_copy(update={"state": to, noted: at, "trouble": None, **closed, **facts})
 
+    def in_trouble(self, state: BatchState, why: str) -> "Batch":
+        """The batch with the reason why its next step is not done; the same batch when it is no longer in the state."""
+        return self.model_copy(update={"trouble": why}) if self.state is state else self
+
     def manifest(self, table: Table, columns: list[ManifestColumn], parts: list[Part]) -> Manifest:
         """The manifest of this batch, whose parts have all landed."""
         return Manifest(

@@ -5,6 +5,7 @@ from datetime import timedelta
 import structlog
 from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
+from google.cloud.bigquery.retry import DEFAULT_RETRY
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from services.core.batch import Batch
@@ -13,8 +14,11 @@ from services.core.state.lease import holding
 from services.core.state.state import PipelineState
 
 _LEASE = timedelta(seconds=10)
-_WAIT_SECONDS = 60
-_REQUEST_SECONDS = 60.0
+_WAIT_SECONDS = 30
+_REQUEST_SECONDS = 25.0
+_RETRY = DEFAULT_RETRY.with_timeout(25.0)
+"""Of one request that fails: within a minute it is noted that BigQuery is away (load_job.py)."""
+
 _COPY_SECONDS = 300.0
 """For a copy to end; BigQuery copies without reading."""
 
@@ -43,8 +47,8 @@ def refresh_stable(client: bigquery.Client, state: PipelineState, batch: Batch, 
                 labels={"credix_stage": "stable", "credix_table": batch.table},
             )
             try:
-                job = client.copy_table(hashed, stable, job_config=config, timeout=_REQUEST_SECONDS)
-                job.result(timeout=_COPY_SECONDS)
+                job = client.copy_table(hashed, stable, job_config=config, retry=_RETRY, timeout=_REQUEST_SECONDS)
+                job.result(retry=_RETRY, timeout=_COPY_SECONDS)
             except NotFound:
                 log.info("stable.skipped", reason="the batch was merged and its table dropped meanwhile")
                 return False

@@ -47,6 +47,7 @@ class LastExtractions(BaseModel):
     trouble: str | None = Field(default=None, description="Why the one at work reads again what broke off.")
     batch_id: str | None = Field(default=None, description="The last batch that one of them brought, or failed to.")
     succeeded_at: AwareDatetime | None = None
+    succeeded_from: AwareDatetime | None = Field(default=None, description="When the last one that succeeded began.")
     failed_at: AwareDatetime | None = None
     failing_since: AwareDatetime | None = Field(default=None, description="When the first of failures in a row was.")
     failures: int = Field(default=0, description="Failures in a row.")
@@ -74,6 +75,7 @@ class LastExtractions(BaseModel):
                 "trouble": None,
                 "batch_id": batch_id or self.batch_id,
                 "succeeded_at": at,
+                "succeeded_from": self.begun_at,
                 "failing_since": None,
                 "failures": 0,
                 "error": None,

@@ -11,7 +11,8 @@ from google.cloud.pubsub_v1 import PublisherClient
 from services.core.batch import Batch, BatchError
 from services.core.errors import DataError
 
-_PUBLISH_SECONDS = 60
+_PUBLISH_SECONDS = 30
+"""For Pub/Sub to take a message: within a minute it is noted that it does not."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ from services.core.storage import StoredObject
 _UPLOAD_BYTES = 8 * 1024 * 1024
 """What the client copies of an object at a time while it sends it."""
 
+_REQUEST_SECONDS = 60.0
+"""For Cloud Storage to answer one request; Google's own default."""
+
 _RANGE_BYTES = 1024 * 1024
 """What is fetched at a time of an object that is read in places."""
 
@@ -21,8 +24,18 @@ _RANGE_BYTES = 1024 * 1024
 class GcsObjectStore:
     """Google Cloud Storage, or an emulator through ``STORAGE_EMULATOR_HOST``."""
 
-    def __init__(self, project: str) -> None:
+    def __init__(self, project: str, retry_seconds: float | None = None) -> None:
+        """Open it; nobody is asked yet.
+
+        Args:
+            project: Google Cloud project.
+            retry_seconds: how long a request is repeated while the bucket is away; two minutes if not said, for
+                whoever would have to begin anew, as an extraction would. Shorter for whoever is asked again anyhow,
+                and has to say what is wrong.
+        """
         self._client = Client(project=project)
+        self._retry = DEFAULT_RETRY if retry_seconds is None else DEFAULT_RETRY.with_timeout(retry_seconds)
+        self._seconds = _REQUEST_SECONDS if retry_seconds is None else min(_REQUEST_SECONDS, retry_seconds)
 
     def create(
         self, bucket: str, name: str, data: io.BytesIO, content_type: str, metadata: Mapping[str, str] | None = None
@@ -32,11 +45,16 @@ class GcsObjectStore:
         blob.metadata = dict(metadata or {})
         try:
             blob.upload_from_file(
-                data, rewind=True, content_type=content_type, if_generation_match=0, checksum="crc32c"
+                data,
+                rewind=True,
+                content_type=content_type,
+                if_generation_match=0,
+                checksum="crc32c",
+                retry=self._retry,
             )
         except PreconditionFailed:
             # Either a retry whose first answer was lost, or somebody else's object.
-            found = self._client.bucket(bucket).get_blob(name)
+            found = self._client.bucket(bucket).get_blob(name, retry=self._retry, timeout=self._seconds)
             if found is None or found.download_as_bytes() != data.getvalue():
                 raise DataError(
                     "object_exists", f"gs://{bucket}/{name} exists with other content", object_name=name
@@ -50,51 +68,53 @@ class GcsObjectStore:
         """Write an object whether it is there or not."""
         blob = self._client.bucket(bucket).blob(name)
         blob.cache_control = cache_control
-        blob.upload_from_string(data, content_type=content_type, checksum="crc32c", retry=DEFAULT_RETRY)
+        blob.upload_from_string(data, content_type=content_type, checksum="crc32c", retry=self._retry)
         return _described(blob)
 
     def read(self, bucket: str, name: str) -> bytes | None:
         """An object's content, or None."""
         try:
-            content: bytes = self._client.bucket(bucket).blob(name).download_as_bytes()
+            blob = self._client.bucket(bucket).blob(name)
+            content: bytes = blob.download_as_bytes(retry=self._retry, timeout=self._seconds)
         except NotFound:
             return None
         return content
 
     def open(self, stored: StoredObject) -> BinaryIO:
         """An object's content, of which only what is asked for is fetched."""
-        blob = self._client.bucket(stored.bucket).get_blob(stored.name)
+        blob = self._client.bucket(stored.bucket).get_blob(stored.name, retry=self._retry, timeout=self._seconds)
         if blob is None or int(blob.generation) != stored.generation:
             raise TransientError(f"gs://{stored.bucket}/{stored.name}#{stored.generation} is no longer there")
-        return cast(BinaryIO, blob.open("rb", chunk_size=_RANGE_BYTES))
+        return cast(BinaryIO, blob.open("rb", chunk_size=_RANGE_BYTES, retry=self._retry))
 
     def stat(self, bucket: str, name: str) -> StoredObject | None:
         """An object's description, or None."""
-        blob = self._client.bucket(bucket).get_blob(name)
+        blob = self._client.bucket(bucket).get_blob(name, retry=self._retry, timeout=self._seconds)
         return _described(blob) if blob else None
 
     def list(self, bucket: str, prefix: str) -> list[StoredObject]:
         """The objects below a prefix, by name."""
-        return [_described(blob) for blob in self._client.list_blobs(bucket, prefix=prefix)]
+        found = self._client.list_blobs(bucket, prefix=prefix, retry=self._retry, timeout=self._seconds)
+        return [_described(blob) for blob in found]
 
     def move(self, stored: StoredObject, to_bucket: str, to_name: str) -> bool:
         """Copy, verify, delete this generation of an object; False when it is gone, or another one is in its place."""
         source = self._client.bucket(stored.bucket)
-        blob = source.get_blob(stored.name)
+        blob = source.get_blob(stored.name, retry=self._retry, timeout=self._seconds)
         if blob is None or int(blob.generation) != stored.generation:
             return False
         target = self._client.bucket(to_bucket).blob(to_name)
         try:
-            token, _, _ = target.rewrite(blob, retry=DEFAULT_RETRY)
+            token, _, _ = target.rewrite(blob, retry=self._retry)
             while token is not None:
-                token, _, _ = target.rewrite(blob, token=token, retry=DEFAULT_RETRY)
+                token, _, _ = target.rewrite(blob, token=token, retry=self._retry)
         except NotFound:
             return False  # another handler of the same batch was faster
-        target.reload()
+        target.reload(retry=self._retry, timeout=self._seconds)
         if (target.size, target.crc32c) != (blob.size, blob.crc32c):
             raise TransientError(f"copy of gs://{stored.bucket}/{stored.name} to gs://{to_bucket}/{to_name} differs")
         try:
-            source.delete_blob(stored.name, if_generation_match=stored.generation, retry=DEFAULT_RETRY)
+            source.delete_blob(stored.name, if_generation_match=stored.generation, retry=self._retry)
         except (NotFound, PreconditionFailed):
             return False  # another handler was faster with the same copy, or there is another object now
         return True

@@ -7,13 +7,13 @@ a job of that id that does nothing. BigQuery takes a job id once
 (https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid), so what is sent late is refused with 409.
 """
 
-import concurrent.futures
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from google.api_core.exceptions import Conflict, GoogleAPICallError, NotFound
+from google.api_core.exceptions import Conflict, NotFound
 from google.cloud import bigquery
 from google.cloud.bigquery.job import CopyJob, LoadJob, QueryJob
 
@@ -28,7 +28,14 @@ LASTING_REASONS = frozenset({"invalid", "invalidQuery", "badRequest"})
 """Reasons of a failed job that its content causes; any other may pass, or is for a person
 (https://cloud.google.com/bigquery/docs/error-messages)."""
 
+_POLL_SECONDS = (0.2, 5.0)
+"""Pauses between two looks at a job that runs: the first, and the longest."""
+
 log = structlog.get_logger()
+
+
+class StillRunning(TransientError):
+    """A job takes long. Nothing is wrong with it: whoever comes next waits on."""
 
 
 @dataclass(frozen=True)
@@ -131,16 +138,16 @@ def take_turn(
 def await_end(job: QueryJob | CopyJob | LoadJob, wait: timedelta) -> None:
     """Wait for a job's end, good or bad.
 
+    By ``done()`` and not by ``result()``, which waits two minutes for an answer to each look.
+
     Raises:
-        TransientError: it has not ended in time.
+        StillRunning: it has not ended in time.
         GoogleAPICallError: BigQuery does not answer; the job goes on.
     """
-    if job.state == "DONE":
-        return
-    try:
-        job.result(retry=RETRY, timeout=wait.total_seconds())
-    except concurrent.futures.TimeoutError as error:
-        raise TransientError(f"job {job.job_id} has not ended after {wait.total_seconds():.0f} s") from error
-    except GoogleAPICallError:
-        if job.error_result is None:
-            raise  # the answer was lost, not the job
+    deadline = time.monotonic() + wait.total_seconds()
+    pause, longest = _POLL_SECONDS
+    while not job.done(retry=RETRY, timeout=min(REQUEST_SECONDS, wait.total_seconds())):
+        if time.monotonic() + pause > deadline:
+            raise StillRunning(f"job {job.job_id} has not ended after {wait.total_seconds():.0f} s")
+        time.sleep(pause)
+        pause = min(pause * 1.5, longest)

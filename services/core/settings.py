@@ -56,6 +56,12 @@ class CoreSettings(BaseSettings):
     state_namespace: str = Field(default="credix", description="Prefix of the state's collections.")
     firestore_database: str = Field(default="(default)", description="Firestore database id.")
 
+    late_after: Duration = Field(
+        default=timedelta(hours=26),
+        description="How far bronze may be behind the source before status and report say so; a day and some hours for "
+        "a table that is extracted every day (ISO 8601, or seconds).",
+    )
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level logged.")
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto is console on a terminal and JSON elsewhere."

@@ -11,12 +11,12 @@ from google.cloud.bigquery.retry import DEFAULT_RETRY
 from services.core.batch import Batch
 from services.core.naming import hashed_table
 
-REQUEST_SECONDS = 60.0
+REQUEST_SECONDS = 25.0
 """For BigQuery to answer one request; a job's own time is another matter."""
 
-RETRY = DEFAULT_RETRY.with_timeout(45.0)
-"""How a request is repeated while BigQuery is away: for less than a minute (Google's default are ten). Then whoever
-asked notes why it does not go on, and tries again later."""
+RETRY = DEFAULT_RETRY.with_timeout(25.0)
+"""How a request is repeated while BigQuery is away: together with the last one's time, for less than a minute (Google's
+default is ten minutes). Then whoever asked notes why it does not go on, and tries again later."""
 
 
 def bigquery_client(project: str, location: str) -> bigquery.Client:

@@ -1,7 +1,7 @@
 """Starts the extractor: ``python -m services.extractor [--table NAME]… [--mode incremental|snapshot] [--dry-run]``.
 
 Exit codes: 0 every table landed, had no changes, or is being extracted by another run; 1 a table failed (the others
-went on); 2 settings, tables.yaml or the command line are wrong and nothing was started.
+went on), or the state cannot be reached; 2 settings, tables.yaml or the command line are wrong and nothing was started.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from services.core.state.lease import holding
 from services.core.state.state import PipelineState, Run, open_state
 from services.core.storage import ObjectStore
 from services.core.tables import Mask, Mode, Table
+from services.core.telling import kind, told, where
 from services.extractor.contract.masking import mask_settings
 from services.extractor.dry_run import dry_run, show
 from services.extractor.extraction import Extractor, Outcome
@@ -89,8 +90,8 @@ def _help(extractor: Extractor, tables: list[Table]) -> None:
     """Help the other tasks. Where that fails nothing is lost: a table's own task takes the chunks over."""
     try:
         extractor.help(tables)
-    except Exception as error:
-        log.exception("extraction.help_failed", reason=str(error))
+    except Exception as error:  # noqa: BLE001 - it is logged, but for words that can quote a value
+        log.error("extraction.help_failed", reason=told(error), kind=kind(error), where=where(error))
 
 
 def _source_environment(settings: ExtractorSettings, tables: list[Table]) -> dict[str, str]:
@@ -122,15 +123,20 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    state = open_state(settings)
     try:
-        if arguments.dry_run:
-            looks = [dry_run(settings, state, table, mode or table.mode) for table in tables]
-            show(looks)
-            return 1 if any(look.error for look in looks) else 0
-        return 1 if any(outcome.outcome == "failed" for outcome in run(settings, state, tables, mode)) else 0
-    finally:
-        state.store.close()
+        state = open_state(settings)
+        try:
+            if arguments.dry_run:
+                looks = [dry_run(settings, state, table, mode or table.mode) for table in tables]
+                show(looks)
+                return 1 if any(look.error for look in looks) else 0
+            return 1 if any(outcome.outcome == "failed" for outcome in run(settings, state, tables, mode)) else 0
+        finally:
+            state.store.close()
+    except Exception as error:  # noqa: BLE001 - it is logged, but for words that can quote a value
+        # Of a table, everything is told with the table; this is the state, or what all tables share.
+        log.error("job.failed", reason=told(error), kind=kind(error), where=where(error))
+        return 1
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from services.core.naming import new_batch_id
 from services.core.settings import ExtractorSettings
 from services.core.state.state import PipelineState
 from services.core.tables import Mode, Table
+from services.core.telling import kind_and_words
 from services.extractor.planning.preparation import prepare
 
 
@@ -34,7 +35,7 @@ def dry_run(settings: ExtractorSettings, state: PipelineState, table: Table, mod
     try:
         prepared = prepare(settings, state, table, mode, new_batch_id(datetime.now(UTC)), "dry-run")
     except Exception as error:  # noqa: BLE001 - the other tables are looked at all the same
-        return Look(table.name, mode.value, error=f"{type(error).__name__}: {error}")
+        return Look(table.name, mode.value, error=kind_and_words(error))
     plan, window = prepared.plan, prepared.window
     return Look(
         table=table.name,

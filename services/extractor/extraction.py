@@ -11,7 +11,7 @@ import structlog
 
 from services.core.arrow import arrow_schema
 from services.core.batch import Batch, BatchError, BatchState, Step
-from services.core.errors import DataError, LeaseBusy, PipelineError, TransientError
+from services.core.errors import DataError, LeaseBusy, TransientError
 from services.core.faults import fault_point
 from services.core.landing import batch_objects, put_manifest
 from services.core.manifest import Manifest, Part
@@ -19,17 +19,19 @@ from services.core.naming import manifest_object, new_batch_id
 from services.core.parquet import empty_part
 from services.core.rejection import reject
 from services.core.settings import ExtractorSettings
+from services.core.state.extractions import ExtractionNote
 from services.core.state.lease import Lease, holding, look
 from services.core.state.state import PipelineState
 from services.core.state.store import DocumentChanged
 from services.core.storage import ObjectStore
 from services.core.tables import Mode, Table
+from services.core.telling import kind, kind_and_words, told, where
 from services.extractor.landing import Landing, reject_superseded
 from services.extractor.planning.plan import ChunkResult, Plan, catch_up_from
 from services.extractor.planning.preparation import Prepared, prepare
 from services.extractor.progress import Progress
 from services.extractor.reading.reader import Engine
-from services.extractor.reading.reading import Read, Reading, SourceRewritten
+from services.extractor.reading.reading import Read, Reading, SourceRewritten, Troubled
 from services.extractor.reading.work import Work, share, shared_plan, shared_plans
 from services.extractor.source.database import Source, conninfo
 from services.extractor.source.session import Sessions
@@ -56,6 +58,19 @@ class Outcome:
     unrepresentable: dict[str, int] | None = None
     seconds: float = 0.0
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A table's turn: what this process holds while it extracts it."""
+
+    lease: Lease
+    note: ExtractionNote
+    """What the state says of the extraction."""
+
+    def troubled(self, error: BaseException) -> None:
+        """Note that a read broke off and is tried again."""
+        self.note.troubled(kind_and_words(error))
 
 
 @dataclass(frozen=True)
@@ -94,27 +109,36 @@ class Extractor:
                     self.settings.extract_lease,
                     self.patience,
                 ) as lease:
-                    outcome = self._extract_alone(table, mode, lease)
+                    outcome = self._extract_noted(table, mode, lease)
             except LeaseBusy as busy:
                 log.warning("extraction.busy", reason=str(busy))
                 outcome = Outcome(table.name, "busy", error=str(busy))
-            except Exception as error:
-                expected = isinstance(error, PipelineError)
-                log.error("extraction.failed", reason=str(error), kind=type(error).__name__, exc_info=not expected)
-                outcome = Outcome(table.name, "failed", error=f"{type(error).__name__}: {error}")
+            except Exception as error:  # noqa: BLE001 - the other tables go on
+                outcome = _failed(table, error)
             self.progress.finished(table.name)
             seconds = round(time.monotonic() - started, 3)
             log.info("extraction.finished", outcome=outcome.outcome, rows=outcome.rows, seconds=seconds)
         return replace(outcome, seconds=seconds)
 
-    def _extract_alone(self, table: Table, mode: Mode, lease: Lease) -> Outcome:
+    def _extract_noted(self, table: Table, mode: Mode, lease: Lease) -> Outcome:
+        """Extract under the lease; the state hears that it began, and how it ended before the lease is given back."""
+        turn = Turn(lease, ExtractionNote.begin(self.state.store, table.name, self.run_id))
+        try:
+            outcome = self._extract_alone(table, mode, turn)
+        except Exception as error:  # noqa: BLE001 - it is logged, but for words that can quote a value
+            turn.note.failed(kind(error), told(error))
+            return _failed(table, error)
+        return outcome
+
+    def _extract_alone(self, table: Table, mode: Mode, turn: Turn) -> Outcome:
         resumed = self._clear_leftovers(table)
         if resumed is not None:
             batch, plan = resumed
+            turn.note.batch_id = batch.id
             log.info("extraction.resumed", batch_id=batch.id, attempt=self.task.attempt)
             self.progress.started(table.name, plan.estimated_rows)
             watermark = self.state.progress(table.name).watermark
-            landed = self._land(table, batch, lease, lambda: self._chunks(table, batch, plan, lease))
+            landed = self._land(table, batch, turn, lambda: self._chunks(table, batch, plan, turn))
         else:
             with ExitStack() as hold:
                 prepared = prepare(
@@ -124,14 +148,15 @@ class Extractor:
                 watermark = prepared.progress.watermark
                 self.progress.started(table.name, plan.estimated_rows)
                 if plan.bounds:
-                    self._begin(batch, lease)
+                    self._begin(batch, turn)
                     share(self.state.store, plan)
-                    landed = self._land(table, batch, lease, lambda: self._chunks(table, batch, plan, lease, source))
+                    landed = self._land(table, batch, turn, lambda: self._chunks(table, batch, plan, turn, source))
                 else:
                     hold.close()  # who waits for its locks would make the read wait too, which takes locks of its own
-                    landed = self._land(table, batch, lease, lambda: self._stream(table, batch, plan, lease))
+                    landed = self._land(table, batch, turn, lambda: self._stream(table, batch, plan, turn))
         noted = watermark.isoformat() if watermark else None
         high = batch.window.high.isoformat() if batch.window else None
+        turn.note.succeeded(quiet=None if landed else batch.window)
         if landed is None:
             return Outcome(table.name, "no_changes", watermark=noted, window_high=high)
         return Outcome(
@@ -158,13 +183,14 @@ class Extractor:
             drift=prepared.drift,
         )
 
-    def _begin(self, batch: Batch, lease: Lease) -> None:
-        self.state.begin_extraction(batch.table, batch.extracted_at, lease.token)
+    def _begin(self, batch: Batch, turn: Turn) -> None:
+        self.state.begin_extraction(batch.table, batch.extracted_at, turn.lease.token)
         self.state.create_batch(batch)
+        turn.note.batch_id = batch.id
         fault_point("extractor.batch_noted")
 
     def _land(
-        self, table: Table, batch: Batch, lease: Lease, read: Callable[[], tuple[Plan, Read] | None]
+        self, table: Table, batch: Batch, turn: Turn, read: Callable[[], tuple[Plan, Read] | None]
     ) -> Manifest | None:
         """Read and land; None when there was nothing to read, and then nothing is left of it anywhere."""
         with structlog.contextvars.bound_contextvars(batch_id=batch.id):
@@ -173,7 +199,7 @@ class Extractor:
                 if result is None:
                     return None
                 plan, found = result
-                lease.renew()
+                turn.lease.renew()
                 reject_superseded(self.objects, self.settings, batch, found.parts)
                 counts = found.unrepresentable
                 columns = [c.model_copy(update={"unrepresentable": counts.get(c.name, 0)}) for c in plan.columns]
@@ -181,15 +207,24 @@ class Extractor:
                 manifest = put_manifest(self.objects, self.settings, table, batch, columns, found.parts)
             except BaseException as error:
                 if self._goes_on(batch, error):
-                    log.warning("extraction.left_for_the_next_try", reason=str(error))
+                    log.warning("extraction.left_for_the_next_try", reason=told(error), kind=kind(error))
                 else:
-                    self._abandon(batch, "extraction_failed", f"{type(error).__name__}: {error}")
+                    self._give_up(batch, error, turn)
                 raise
             fault_point("extractor.manifest_landed")
             self._note_landed(table, manifest)
             fault_point("extractor.landed")
             self.state.forget_plan(batch.id)
         return manifest
+
+    def _give_up(self, batch: Batch, error: BaseException, turn: Turn) -> None:
+        """Clear away a batch that failed. What cannot be cleared away now, the sweep does: the error itself is told."""
+        if isinstance(error, Exception):
+            turn.note.failed(kind(error), told(error))  # at once: a bucket that is away holds up what follows
+        try:
+            self._abandon(batch, "extraction_failed", kind_and_words(error))
+        except Exception:
+            log.exception("extraction.not_cleared")
 
     def _goes_on(self, batch: Batch, error: BaseException) -> bool:
         """Whether another try of this task, which Cloud Run starts when this one fails, can go on with the batch."""
@@ -213,18 +248,17 @@ class Extractor:
         # Without effect if the loader was faster than this note.
         self.state.step(manifest.batch_id, Step.LAND, **facts)
 
-    def _reading(self, plan: Plan, landing: Landing, hold: Callable[[], None]) -> Reading:
-        settings = self.settings
-        return Reading(self.engine, plan, landing, settings.extract_part_rows, settings.extract_attempts, hold)
+    def _reading(self, plan: Plan, landing: Landing, lease: Lease, troubled: Troubled) -> Reading:
+        rows, attempts = self.settings.extract_part_rows, self.settings.extract_attempts
+        return Reading(self.engine, plan, landing, rows, attempts, lease.renew, troubled)
 
-    def _stream(self, table: Table, batch: Batch, plan: Plan, lease: Lease) -> tuple[Plan, Read] | None:
+    def _stream(self, table: Table, batch: Batch, plan: Plan, turn: Turn) -> tuple[Plan, Read] | None:
         """Read by one statement; the state hears of the batch when the first rows are there."""
         with Landing(self.open_objects, self.settings, batch, self.progress) as landing:
-            read = self._reading(plan, landing, lease.renew).stream(
-                conninfo(self.settings), batch.extracted_at, lambda: self._begin(batch, lease)
-            )
+            reading = self._reading(plan, landing, turn.lease, turn.troubled)
+            read = reading.stream(conninfo(self.settings), batch.extracted_at, lambda: self._begin(batch, turn))
             if read is None and _needs_a_batch(table, batch):
-                self._begin(batch, lease)
+                self._begin(batch, turn)
                 read = Read([self._empty(landing, plan)])
         if read is None:
             if self.state.batch(batch.id) is not None:  # a broken attempt had found rows, which are gone now
@@ -238,7 +272,7 @@ class Extractor:
         return landing.put(landing.part_name(0, 0, 1), empty_part(arrow_schema(plan.columns)), 0).result()
 
     def _chunks(
-        self, table: Table, batch: Batch, plan: Plan, lease: Lease, source: Source | None = None
+        self, table: Table, batch: Batch, plan: Plan, turn: Turn, source: Source | None = None
     ) -> tuple[Plan, Read] | None:
         """Read by chunks, with whichever task of the execution helps; then look at what snapshots disagree on."""
         work = Work(self.state.store, plan, self.task_lease)
@@ -246,14 +280,14 @@ class Extractor:
             Landing(self.open_objects, self.settings, batch, self.progress) as landing,
             self._sessions(table, plan, source) as sessions,
         ):
-            reading = self._reading(plan, landing, lease.renew)
+            reading = self._reading(plan, landing, turn.lease, turn.troubled)
             results: list[ChunkResult] = []
             while len(results) < len(plan.bounds):
                 reading.chunks(work, sessions, self.settings.extract_readers)
                 results = work.results()
                 if len(results) < len(plan.bounds):
                     sessions.close()  # it would keep others from the table, and vacuum from its dead rows
-                    lease.renew()
+                    turn.lease.renew()
                     time.sleep(0.5)  # another task is at the rest; if it dies, its chunks can be claimed again
             read = Read()
             for result in results:
@@ -311,7 +345,8 @@ class Extractor:
                     self._sessions(table, plan) as sessions,
                 ):
                     work = Work(self.state.store, plan, self.task_lease)
-                    reading = self._reading(plan, landing, self.task_lease.renew)
+                    # What breaks off here is the table's own task's to tell, if it breaks off there too.
+                    reading = self._reading(plan, landing, self.task_lease, lambda _: None)
                     read = reading.chunks(work, sessions, self.settings.extract_readers)
             except DocumentChanged as error:
                 log.warning("extraction.help_not_needed", reason=str(error))  # the batch has ended meanwhile
@@ -366,6 +401,12 @@ class Extractor:
 
     def _reject_objects(self, batch: Batch, error: DataError) -> None:
         reject(self.objects, self.settings, batch_objects(self.objects, self.settings, batch.table, batch.id), error)
+
+
+def _failed(table: Table, error: Exception) -> Outcome:
+    """Say that an extraction failed, without words that could quote a value."""
+    log.error("extraction.failed", table=table.name, reason=told(error), kind=kind(error), where=where(error))
+    return Outcome(table.name, "failed", error=kind_and_words(error))
 
 
 def _needs_a_batch(table: Table, batch: Batch) -> bool:

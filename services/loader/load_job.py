@@ -1,29 +1,22 @@
 """One atomic load job per batch, with a client-chosen id: a repeated or lost request never loads twice."""
 
-import concurrent.futures
 import itertools
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from google.api_core.exceptions import BadRequest, Conflict, GoogleAPICallError, NotFound
+from google.api_core.exceptions import BadRequest, Conflict, NotFound
 from google.cloud import bigquery
 from google.cloud.bigquery.job import LoadJob
-from google.cloud.bigquery.retry import DEFAULT_RETRY
 
 from services.core.errors import DataError, TransientError
 from services.core.faults import fault_point
+from services.core.jobs import LASTING_REASONS, await_end
 from services.core.manifest import Manifest
 from services.core.naming import load_job_id
 from services.core.tables import EXTRACTED_AT, Column, Table
+from services.core.warehouse import REQUEST_SECONDS, RETRY
 
 log = structlog.get_logger()
-
-_REQUEST_SECONDS = 60.0
-"""For BigQuery to answer one request; a job's own time is another matter."""
-
-PERMANENT_REASONS = frozenset({"invalid", "invalidQuery", "badRequest"})
-"""Reasons of a failed job that the batch's content causes; any other may pass, or is for a person, not for failed/
-(https://cloud.google.com/bigquery/docs/error-messages)."""
 
 
 def declared_schema(table: Table, manifest: Manifest) -> list[bigquery.SchemaField]:
@@ -58,7 +51,7 @@ def _failure(job: LoadJob) -> Exception | None:
     if job.error_result is None:
         return None
     reason, message = job.error_result.get("reason", ""), job.error_result.get("message", "")
-    if reason in PERMANENT_REASONS:
+    if reason in LASTING_REASONS:
         return DataError("load_refused", f"BigQuery refused the batch ({reason}): {message}")
     return TransientError(f"load job {job.job_id} failed ({reason}): {message}")
 
@@ -73,19 +66,18 @@ def _started(
 ) -> LoadJob:
     """The job of this id: the one that is there, or a new one."""
     # The client's default is no timeout: a connection that stays open unanswered would hold this thread for ever.
-    seconds = min(_REQUEST_SECONDS, timeout.total_seconds())
-    retry = DEFAULT_RETRY.with_timeout(timeout.total_seconds())
+    seconds = min(REQUEST_SECONDS, timeout.total_seconds())
     try:
-        found = client.get_job(job_id, location=client.location, retry=retry, timeout=seconds)
+        found = client.get_job(job_id, location=client.location, retry=RETRY, timeout=seconds)
     except NotFound:
         try:
             return client.load_table_from_uri(
-                uris, destination, job_id=job_id, job_config=config, retry=retry, timeout=seconds
+                uris, destination, job_id=job_id, job_config=config, retry=RETRY, timeout=seconds
             )
         except BadRequest as error:
             raise DataError("load_refused", f"BigQuery refused the load job: {error}") from error
         except Conflict:
-            found = client.get_job(job_id, location=client.location, retry=retry, timeout=seconds)
+            found = client.get_job(job_id, location=client.location, retry=RETRY, timeout=seconds)
     if not isinstance(found, LoadJob):
         raise TransientError(f"job {job_id} is a {found.job_type}, not a load")
     return found
@@ -107,7 +99,8 @@ def load(
 
     Raises:
         DataError: BigQuery refuses the content, or loaded another number of rows than the manifest says.
-        TransientError: the job failed for a passing reason, or did not end in time.
+        StillRunning: the job did not end in time.
+        TransientError: the job failed for a passing reason.
     """
     uris = [f"gs://{landing_bucket}/{part.object_name}" for part in manifest.parts]
     for attempt in itertools.count(1):
@@ -116,7 +109,7 @@ def load(
         fault_point("loader.load_started")
         known = job.state == "DONE"
         if not known:
-            job = _awaited(job, timeout)
+            await_end(job, timeout)
         failure = _failure(job)
         if failure is None:
             break
@@ -130,23 +123,11 @@ def load(
     return job
 
 
-def _awaited(job: LoadJob, timeout: timedelta) -> LoadJob:
-    """Wait for a job's end, good or bad."""
-    try:
-        job.result(timeout=timeout.total_seconds())
-    except concurrent.futures.TimeoutError as error:
-        raise TransientError(f"load job {job.job_id} has not ended after {timeout.total_seconds():.0f} s") from error
-    except GoogleAPICallError:
-        if job.error_result is None:
-            raise  # The answer was lost, not the job: the redelivered event looks it up by its id.
-    return job
-
-
 def _expire(client: bigquery.Client, destination: str, days: int) -> None:
     """Let BigQuery drop a hashed table that nobody came to merge; the archive still has its rows."""
     try:
-        table = client.get_table(destination)
+        table = client.get_table(destination, retry=RETRY, timeout=REQUEST_SECONDS)
     except NotFound:
         return  # A duplicate of the event: the batch was merged, and its table dropped, meanwhile.
     table.expires = datetime.now(UTC) + timedelta(days=days)
-    client.update_table(table, ["expires"])
+    client.update_table(table, ["expires"], retry=RETRY, timeout=REQUEST_SECONDS)

@@ -14,6 +14,7 @@ from services.core.batch import IN_TEMP, Batch, BatchError, BatchState, Step
 from services.core.errors import DataError
 from services.core.events import ObjectFinalized
 from services.core.faults import fault_point
+from services.core.jobs import StillRunning
 from services.core.landing import archive, batch_objects
 from services.core.manifest import Manifest
 from services.core.naming import LandedObject, file_table, manifest_object, parse_landed
@@ -22,12 +23,16 @@ from services.core.settings import LoaderSettings
 from services.core.state.state import PipelineState
 from services.core.storage import ObjectStore, StoredObject
 from services.core.tables import Table, Tables
+from services.core.telling import kind_and_words
 from services.core.warehouse import hashed_table_id
 from services.loader.checks import check_parts, check_table, read_manifest
 from services.loader.load_job import load
 from services.loader.stable import refresh_stable
 
 log = structlog.get_logger()
+
+FINISHING = "it is loaded, but not archived and announced: "
+"""How the trouble begins of a batch that is loaded; the trouble of its next step is the transformer's."""
 
 Result = Literal["loaded", "already_loaded", "rejected", "ignored"]
 
@@ -74,6 +79,24 @@ class Loader:
                 return self._handle_manifest(landed)
             except DataError as error:
                 return self.reject_batch(landed.table, landed.batch_id, error)
+            except StillRunning:
+                raise
+            except Exception as error:
+                self._note_trouble(landed.batch_id, error)
+                raise
+
+    def _note_trouble(self, batch_id: str, error: Exception) -> None:
+        """Let the state say why a batch is not loaded yet, or not announced: its event comes again, and fails again."""
+        try:
+            batch = self.state.batch(batch_id)
+            if batch is None or batch.state is BatchState.FAILED:
+                return
+            what = f"{FINISHING if batch.state in IN_TEMP else ''}{kind_and_words(error)}"
+            self.state.change_batch(batch_id, lambda b: b.in_trouble(batch.state, what))
+        except Exception:
+            log.exception("trouble.not_noted")  # the state is away too; the error itself is what is told
+            return
+        log.warning("batch.trouble", table=batch.table, batch_id=batch_id, reason=what)
 
     def _handle_file(self, name: str) -> Result:
         """A file that the extractor did not write."""
@@ -92,9 +115,14 @@ class Loader:
         with structlog.contextvars.bound_contextvars(table=table.name, batch_id=batch.id):
             try:
                 result = self._load_file(stored, table, batch)
+                archive(self.objects, self.settings, stored)
             except DataError as error:
                 return self.reject_batch(table.name, batch.id, error, [stored])
-            archive(self.objects, self.settings, stored)
+            except StillRunning:
+                raise
+            except Exception as error:
+                self._note_trouble(batch.id, error)
+                raise
             return result
 
     def _table_of(self, name: str) -> Table:
@@ -137,6 +165,7 @@ class Loader:
             return self._without_manifest(landed)
         manifest = read_manifest(content, landed, self.settings.landing_prefix)
         table = check_table(manifest, self.tables, str(self.settings.tables_file))
+        self.state.create_batch(Batch.from_manifest(manifest, table))
         check_parts(manifest, self.objects, self.settings.landing_bucket)
         self.finish(self._load(table, manifest))
         return "loaded"
@@ -148,20 +177,9 @@ class Loader:
         return "already_loaded" if batch and batch.loaded_at else "ignored"
 
     def _load(self, table: Table, manifest: Manifest) -> Batch:
-        self.state.create_batch(Batch.from_manifest(manifest, table))
         batch = self.state.change_batch(
             manifest.batch_id, lambda b: b.model_copy(update={"load_attempts": b.load_attempts + 1})
         )
-        try:
-            return self._loaded(table, manifest, batch)
-        except DataError:
-            raise
-        except Exception as error:
-            trouble = f"{type(error).__name__}: {error}"
-            self.state.change_batch(batch.id, lambda b: b.model_copy(update={"trouble": trouble}))
-            raise
-
-    def _loaded(self, table: Table, manifest: Manifest, batch: Batch) -> Batch:
         settings = self.settings
         hashed = hashed_table_id(settings.gcp_project, settings.dataset_temp, batch)
         started = time.monotonic()
@@ -210,6 +228,8 @@ class Loader:
                 message_id=message_id,
                 seconds=batch.load_seconds,
             )
+        if (batch.trouble or "").startswith(FINISHING):
+            self.state.change_batch(batch.id, _without_trouble)
 
     def reject_batch(
         self, table: str, batch_id: str, error: DataError, others: list[StoredObject] | None = None
@@ -239,6 +259,10 @@ class Loader:
         for stored in found:
             reject(self.objects, self.settings, [stored], error, attempts)
             fault_point("loader.object_rejected")
+
+
+def _without_trouble(batch: Batch) -> Batch:
+    return batch.model_copy(update={"trouble": None}) if (batch.trouble or "").startswith(FINISHING) else batch
 
 
 def _failed_before(batch: Batch) -> DataError:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.core.batch import BatchState
+from services.core.health.overview import complete_to
+from services.core.state.extractions import last_extractions
 from services.core.state.state import PipelineState
 
 
@@ -13,7 +15,7 @@ class Progress:
 
     Attributes:
         table: its name.
-        lag_seconds: now minus its watermark; None before its first batch is merged.
+        lag_seconds: now minus what bronze is complete to; None before its first batch is merged.
         waiting_seconds: since the oldest batch that is not in bronze has landed; 0 when none waits.
     """
 
@@ -23,8 +25,8 @@ class Progress:
 
 
 def table_progress(state: PipelineState, table: str, now: datetime) -> Progress:
-    """Look at a table's watermark and open batches."""
-    watermark = state.progress(table).watermark
+    """Look at a table's watermark, its last extraction without news, and its open batches."""
+    complete = complete_to(state.progress(table).watermark, last_extractions(state.store, table))
     waiting = [
         batch.landed_at or batch.started_at
         for batch in state.open_batches(table)
@@ -32,6 +34,6 @@ def table_progress(state: PipelineState, table: str, now: datetime) -> Progress:
     ]
     return Progress(
         table,
-        None if watermark is None else round((now - watermark).total_seconds(), 3),
+        None if complete is None else round((now - complete).total_seconds(), 3),
         round(max((now - since).total_seconds() for since in waiting), 3) if waiting else 0.0,
     )

@@ -17,7 +17,7 @@ from services.core.state.state import PipelineState
 from services.core.warehouse import REQUEST_SECONDS, RETRY
 
 _LEASE = timedelta(seconds=10)
-_WAIT_SECONDS = 60
+_WAIT_SECONDS = 30
 _COPY_TIME = timedelta(minutes=5)
 """For a copy to end; BigQuery copies without reading."""
 

@@ -15,7 +15,8 @@ def open_loader(settings: LoaderSettings, tables: Tables) -> Loader:
         settings=settings,
         tables=tables,
         state=open_state(settings),
-        objects=GcsObjectStore(settings.gcp_project),
+        # Short: within a minute a batch's trouble is noted, and the event comes again.
+        objects=GcsObjectStore(settings.gcp_project, retry_seconds=25),
         client=bigquery_client(settings.gcp_project, settings.bigquery_location),
         announcer=Publisher(settings.gcp_project, settings.batch_loaded_topic, settings.alert_topic),
     )

@@ -1,10 +1,13 @@
 """The `credix` command: extract, look at the pipeline, run it on one machine.
 
-Exit codes: 0 done; 1 something failed, the message says what; 2 settings or the command line are wrong.
+Exit codes: 0 done; 1 something failed, or, of `status`, something needs a person, the first line says what; 2 settings,
+tables.yaml or the command line are wrong.
 """
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -12,12 +15,16 @@ from rich.console import Console
 from rich.text import Text
 
 from services.core.errors import ConfigurationError, PipelineError
-from services.core.gcs import GcsObjectStore
 from services.core.settings import OpsSettings, read_settings
-from services.core.state.state import open_state
+from services.core.state.state import PipelineState, open_state
 from services.core.tables import Mode, load_tables
+from services.core.telling import told
 from services.ops.environment import adopt_local_stack
-from services.ops.status import collect_status, print_status
+from services.ops.held import discard as discard_batch
+from services.ops.held import release as release_batch
+from services.ops.held import this_person
+from services.ops.status import read_status
+from services.ops.status_text import print_status
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -75,15 +82,67 @@ def declare(
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="JSON, also what a pipe gets.")] = False,
 ) -> None:
-    """Show per table the watermark, lag, batches, landed and failed objects."""
+    """Show what needs a person, and per table how far it is. Exit code 1 when something needs a person."""
     settings = read_settings(OpsSettings)
-    state = open_state(settings)
-    found = collect_status(settings, load_tables(settings.tables_file), state, GcsObjectStore(settings.gcp_project))
-    state.store.close()
+    found = read_status(settings, load_tables(settings.tables_file))
     if as_json or not sys.stdout.isatty():
         typer.echo(found.model_dump_json(indent=2))
     else:
-        print_status(found, Console())
+        print_status(found, Console(highlight=False))
+    raise typer.Exit(1 if found.needs_attention else 0)
+
+
+BatchId = Annotated[str, typer.Argument(help="The batch's id, as `credix status` tells it.")]
+
+
+@app.command()
+def release(batch: BatchId) -> None:
+    """Let a batch that is held be merged as it is."""
+    settings = read_settings(OpsSettings)
+    with _state(settings) as state:
+        released = release_batch(state, batch, this_person())
+    typer.echo(f"Batch {batch} of table {released.table} is released; the transformer merges it now.")
+    # The client takes long to import, and only this command says anything to others.
+    from services.core.events import Publisher
+
+    try:
+        Publisher(settings.gcp_project, settings.batch_loaded_topic, settings.alert_topic).publish(released)
+    except Exception as error:  # noqa: BLE001 - the batch is released, and would be found without a word
+        typer.echo(
+            f"The transformer could not be told ({told(error)}): credix sweep, or wait for its next run.", err=True
+        )
+
+
+@app.command()
+def discard(batch: BatchId, why: Annotated[str, typer.Option(help="Why, for who reads it later.")] = "") -> None:
+    """Decide that a batch that is held is never merged; the next extraction reads its window again."""
+    settings = read_settings(OpsSettings)
+    with _state(settings) as state:
+        discarded = discard_batch(state, batch, this_person(), why)
+    table = discarded.table
+    again = "its window is read again by: credix extract --table" if discarded.window else "drop the file again for"
+    typer.echo(f"Batch {batch} of table {table} is discarded; {again} {table}")
+
+
+@contextmanager
+def _state(settings: OpsSettings) -> Iterator[PipelineState]:
+    """The state, for a block.
+
+    Raises:
+        PipelineError: it cannot be reached.
+    """
+    try:
+        state = open_state(settings)
+    except Exception as error:
+        raise PipelineError(f"the state cannot be opened: {told(error)}") from error
+    try:
+        yield state
+    except PipelineError:
+        raise
+    except Exception as error:
+        raise PipelineError(f"the state does not answer: {told(error)}") from error
+    finally:
+        state.store.close()
 
 
 def main() -> None:

@@ -1,18 +1,24 @@
-"""What `credix status` shows: per table the watermark, lag, batches, and the objects in landing/ and failed/."""
+"""What `credix status` shows: what needs a person, first of all; then per table how far it is."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel
-from rich.console import Console
-from rich.table import Table as RichTable
 
 from services.core.batch import Batch, BatchState
+from services.core.gcs import GcsObjectStore
+from services.core.health.attention import Attention, Cause, attention
+from services.core.health.overview import Objects, Overview, TableOverview, read_objects, read_overview
 from services.core.naming import parse_landed
 from services.core.settings import OpsSettings
-from services.core.state.state import PipelineState
-from services.core.storage import ObjectStore
+from services.core.state.extractions import LastExtractions
+from services.core.state.state import open_state
+from services.core.storage import StoredObject
 from services.core.tables import Tables
+from services.core.telling import kind_and_words
+from services.core.words import counted
 from services.ops.dead_letters import DeadLetters, dead_letters
+from services.ops.questions import Question
 
 
 class BatchStatus(BaseModel):
@@ -33,7 +39,7 @@ class BatchStatus(BaseModel):
     load_attempts: int
     """How often the loader began to load it."""
     trouble: str | None
-    """Why the last attempt at loading it ended; it comes again."""
+    """Why the last attempt at its next step ended; it comes again."""
     error: str | None
 
 
@@ -41,27 +47,158 @@ class TableStatus(BaseModel):
     """How a table is."""
 
     table: str
+    state: str
+    """In a word: of what needs a person most, else of the newest batch."""
     watermark: datetime | None
+    complete_to: datetime | None
+    """Up to where bronze has everything: the watermark, or beyond it, where extractions found nothing to bring."""
     lag_seconds: float | None
-    """Now minus the watermark."""
+    """Now minus that."""
+    extractions: LastExtractions | None
+    """How the newest extractions went."""
     last_batch: BatchStatus | None
     pending_batches: int
-    """Batches on their way: extracting, landed or loaded."""
+    """Batches on their way: extracting, landed, loaded or held."""
     landed_objects: int
     failed_objects: int
+
+
+class Need(Attention):
+    """Something that needs a person, with all of it in a sentence."""
+
+    sentence_now: str
+    """As it is said at the time of the status."""
 
 
 class Status(BaseModel):
     """How the pipeline is."""
 
     at: datetime
+    needs_attention: list[Need]
+    """What needs a person, the worst first; empty when nothing does."""
     tables: list[TableStatus]
     unknown_landed_objects: int
     unknown_failed_objects: int
     dead_letters: list[DeadLetters]
 
 
-def _batch_status(batch: Batch) -> BatchStatus:
+WORDS = {
+    Cause.EXTRACTION_FAILED: "failing",
+    Cause.EXTRACTION_INTERRUPTED: "interrupted",
+    Cause.EXTRACTION_IN_TROUBLE: "in trouble",
+    Cause.BATCH_HELD: "held",
+    Cause.BATCH_FAILED: "failed",
+    Cause.BATCH_IN_TROUBLE: "in trouble",
+    Cause.BATCH_WAITS: "waits",
+    Cause.LATE: "late",
+    Cause.NEVER_EXTRACTED: "never extracted",
+}
+"""How a table is, in a word, by what it needs."""
+
+
+def read_status(settings: OpsSettings, tables: Tables) -> Status:
+    """Look at the state, the bucket and the dead letters; what does not answer is a part of the status."""
+    now = datetime.now(UTC)
+    names = [name.strip() for name in settings.dead_letter_subscriptions.split(",") if name.strip()]
+    asked_objects = Question(lambda: read_objects(settings, GcsObjectStore(settings.gcp_project)))
+    asked_letters = Question(lambda: dead_letters(settings.gcp_project, names))
+    unseen = []
+    objects, letters = Objects([], []), []
+    try:
+        objects = asked_objects.answer()
+    except Exception as error:  # noqa: BLE001 - it is told
+        unseen.append(not_seen(f"bucket {settings.landing_bucket}", error))
+    seen = Overview(now, settings.late_after, [], objects, left=False, last_run=None)
+    try:
+        seen = Question(lambda: _overview(settings, tables, objects, now)).answer()
+    except Exception as error:  # noqa: BLE001 - it is told
+        unseen.append(not_seen("state", error))
+    try:
+        letters = asked_letters.answer()
+    except Exception as error:  # noqa: BLE001 - it is told
+        unseen.append(not_seen("Pub/Sub", error))
+    return judged(settings, seen, letters, unseen)
+
+
+def _overview(settings: OpsSettings, tables: Tables, objects: Objects, now: datetime) -> Overview:
+    state = open_state(settings)
+    try:
+        return read_overview(settings, tables, state, objects, now)
+    finally:
+        state.store.close()
+
+
+def judged(settings: OpsSettings, seen: Overview, letters: list[DeadLetters], unseen: list[Attention]) -> Status:
+    """The status, from what was seen and what was not."""
+    needs = [*attention(seen, settings), *attention_to_letters(letters), *unseen]
+    worst = list(Cause)
+    needs.sort(key=lambda need: worst.index(need.cause))
+    landed = _count_by_table(seen.objects.landed, settings.landing_prefix)
+    failed = _count_by_table(seen.objects.failed, settings.failed_prefix)
+    return Status(
+        at=seen.at,
+        needs_attention=[Need(**need.model_dump(), sentence_now=need.sentence(seen.at)) for need in needs],
+        tables=[_table(table, seen.at, needs, landed.pop(table.name, 0), failed.pop(table.name, 0))
+                for table in seen.tables],
+        unknown_landed_objects=sum(landed.values()),
+        unknown_failed_objects=sum(failed.values()),
+        dead_letters=letters,
+    )  # fmt: skip
+
+
+def attention_to_letters(letters: list[DeadLetters]) -> list[Attention]:
+    """What of the dead letters needs a person."""
+    found = []
+    for each in letters:
+        if each.error:
+            found.append(_not_seen(each.subscription, each.error))
+        elif each.messages:
+            found.append(
+                Attention(
+                    cause=Cause.DEAD_LETTERS,
+                    about=each.subscription,
+                    what=f"{counted(each.messages, 'event')} could not be handled in all attempts",
+                    why=", ".join(each.objects),
+                    cure="See event.failed in the log; when its cause is gone: credix sweep, then clear the messages",
+                )
+            )
+    return found
+
+
+def not_seen(what: str, error: Exception) -> Attention:
+    """Something that did not answer."""
+    return _not_seen(what, kind_and_words(error))
+
+
+def _not_seen(what: str, why: str) -> Attention:
+    cure = "What it would tell is not known: see whether it runs, and whether you may look at it"
+    return Attention(cause=Cause.UNSEEN, about=what, what="it could not be looked at", why=why, cure=cure)
+
+
+def _count_by_table(objects: list[StoredObject], prefix: str) -> Counter[str | None]:
+    names = (parse_landed(prefix, stored.name) for stored in objects)
+    return Counter(landed.table if landed else None for landed in names)
+
+
+def _table(table: TableOverview, now: datetime, needs: list[Attention], landed: int, failed: int) -> TableStatus:
+    behind, last = table.behind(now), table.last_batch
+    word = next((WORDS[need.cause] for need in needs if need.table == table.name), None)
+    usual = "extracting" if table.at_work(now) else last.state.value if last else "no changes"
+    return TableStatus(
+        table=table.name,
+        state=word or usual,
+        watermark=table.watermark,
+        complete_to=table.complete_to,
+        lag_seconds=None if behind is None else round(behind / timedelta(seconds=1), 3),
+        extractions=table.extractions,
+        last_batch=_batch(last) if last else None,
+        pending_batches=len(table.on_their_way),
+        landed_objects=landed,
+        failed_objects=failed,
+    )
+
+
+def _batch(batch: Batch) -> BatchStatus:
     return BatchStatus(
         id=batch.id,
         state=batch.state,
@@ -76,99 +213,3 @@ def _batch_status(batch: Batch) -> BatchStatus:
         trouble=batch.trouble,
         error=f"{batch.error.code}: {batch.error.message}" if batch.error else None,
     )
-
-
-def _count_by_table(objects: ObjectStore, bucket: str, prefix: str) -> dict[str | None, int]:
-    counts: dict[str | None, int] = {}
-    for stored in objects.list(bucket, f"{prefix}/"):
-        if not stored.name.endswith((".error.json", "/")):
-            landed = parse_landed(prefix, stored.name)
-            name = landed.table if landed else None
-            counts[name] = counts.get(name, 0) + 1
-    return counts
-
-
-def collect_status(settings: OpsSettings, tables: Tables, state: PipelineState, objects: ObjectStore) -> Status:
-    """Look at the state, the bucket and the dead letters."""
-    now = datetime.now(UTC)
-    landed = _count_by_table(objects, settings.landing_bucket, settings.landing_prefix)
-    failed = _count_by_table(objects, settings.landing_bucket, settings.failed_prefix)
-    statuses = []
-    for name in tables.names():
-        watermark = state.progress(name).watermark
-        # A table that nobody extracted in a week is rare: then all its history is read.
-        batches = state.batches_of_table(name, now - timedelta(days=7)) or state.batches_of_table(name)
-        on_their_way = [b for b in state.open_batches(name) if b.state is not BatchState.MERGED]
-        statuses.append(
-            TableStatus(
-                table=name,
-                watermark=watermark,
-                lag_seconds=round((now - watermark).total_seconds(), 3) if watermark else None,
-                last_batch=_batch_status(batches[-1]) if batches else None,
-                pending_batches=len(on_their_way),
-                landed_objects=landed.pop(name, 0),
-                failed_objects=failed.pop(name, 0),
-            )
-        )
-    return Status(
-        at=now,
-        tables=statuses,
-        unknown_landed_objects=sum(landed.values()),
-        unknown_failed_objects=sum(failed.values()),
-        dead_letters=dead_letters(
-            settings.gcp_project,
-            [name.strip() for name in settings.dead_letter_subscriptions.split(",") if name.strip()],
-        ),
-    )
-
-
-_STATE_STYLE = {BatchState.MERGED: "green", BatchState.FAILED: "bold red"}
-
-
-def _short(moment: datetime | None) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if moment else "–"
-
-
-def print_status(status: Status, console: Console) -> None:
-    """Show the status as a table for people; times in UTC."""
-    table = RichTable(title=f"credix status at {_short(status.at)} UTC", title_justify="left")
-    for heading in ("table", "watermark", "lag", "last batch", "state"):
-        table.add_column(heading)
-    for heading in ("rows", "pending", "landing", "failed"):
-        table.add_column(heading, justify="right")
-    for row in status.tables:
-        batch = row.last_batch
-        style = _STATE_STYLE.get(batch.state, "yellow") if batch else "dim"
-        table.add_row(
-            row.table,
-            _short(row.watermark),
-            f"{row.lag_seconds:,.0f} s" if row.lag_seconds is not None else "–",
-            batch.id if batch else "–",
-            f"[{style}]{batch.state.value if batch else 'never extracted'}[/]",
-            f"{batch.rows:,}" if batch else "–",
-            str(row.pending_batches),
-            str(row.landed_objects),
-            f"[bold red]{row.failed_objects}[/]" if row.failed_objects else "0",
-        )
-    console.print(table)
-    for row in status.tables:
-        if row.last_batch and row.last_batch.error:
-            console.print(f"[bold red]{row.table}[/] {row.last_batch.error}")
-        if row.last_batch and row.last_batch.trouble:
-            attempts = row.last_batch.load_attempts
-            console.print(f"[yellow]{row.table}[/] loading, attempt {attempts}: {row.last_batch.trouble}")
-        for column, count in (row.last_batch.unrepresentable if row.last_batch else {}).items():
-            console.print(f"[yellow]{row.table}[/] {count:,} value(s) of {column} could not be held by its type")
-        for difference in row.last_batch.drift if row.last_batch else []:
-            console.print(f"[yellow]{row.table}[/] schema drift: {difference}")
-    for letters in status.dead_letters:
-        if letters.error:
-            console.print(f"[yellow]{letters.subscription}[/] could not be looked at: {letters.error}")
-        elif letters.messages:
-            about = ", ".join(letters.objects)
-            console.print(f"[bold red]{letters.subscription}[/] {letters.messages} dead letter(s): {about}")
-    if status.unknown_landed_objects or status.unknown_failed_objects:
-        console.print(
-            f"objects of no declared table: {status.unknown_landed_objects} in landing, "
-            f"{status.unknown_failed_objects} in failed"
-        )

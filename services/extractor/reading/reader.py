@@ -146,16 +146,48 @@ class Reader:
             raise
 
 
+# What PostgreSQL and libpq say of connections, names and limits. Anything else can quote a value, as a function's own
+# RAISE does, and is not passed on.
+_OF_THE_SERVER = re.compile(
+    r"(?:ERROR|FATAL|PANIC): (?P<said>"
+    r"terminating connection|canceling statement|deadlock detected|the database system is|sorry, too many clients|"
+    r"too many connections|remaining connection slots|permission denied for|(?:relation|column|schema|role|database) |"
+    r"(?:function|operator|type|snapshot) .* does not exist|could not (?:open|read|access|extend|map|resize|serialize)|"
+    r"out of (?:memory|shared memory)|cache lookup failed|invalid snapshot identifier|no pg_hba\.conf entry|"
+    r"password authentication failed|division by zero|requested length too large|null character not permitted|"
+    r"cannot (?:export|import|use|execute|open|access))[^\n]*",
+)
+_OF_THE_CONNECTION = re.compile(
+    r"(?:connection to server |server closed the connection|could not receive data|could not send data|SSL "
+    r"|no connection to the server|Out of Memory Error: failed to allocate)[^\n]*"
+)
+_OF_A_VALUE = re.compile(
+    r"ERROR: (invalid input (?:syntax|value) for (?:type|enum) [\w .]+|[\w /]+ out of range|invalid byte sequence)"
+)
+
+
+def without_values(message: str) -> str:
+    """What the engine says of an error of the source, if it cannot quote a value; else only that there was one."""
+    message = re.split(r" (?:DETAIL|HINT|CONTEXT|QUERY|STATEMENT|LINE \d+): ", re.sub(r"\s+", " ", message))[0]
+    for known in (_OF_THE_SERVER, _OF_THE_CONNECTION):
+        if found := known.search(message):
+            return found[0].strip()
+    if found := _OF_A_VALUE.search(message):
+        return found[1].strip()
+    return "PostgreSQL's words are not repeated here, because they can quote a value; its own log has them"
+
+
 def told_apart(error: duckdb.Error, table: str) -> Exception:
     """Say whether a source error is about a value or may pass; DuckDB has one class for both."""
     message = " ".join(str(error).split())  # the statement in it may have several lines, and the reason follows
+    words = without_values(message)
     # In the statement, which may be in the message too, the apostrophe is doubled.
     if refused := re.search(r"column (\S+): (BigQuery's \w+ has no [^\"]*)", message):
         text = f"column {refused[1]}: {refused[2]}; correct it, or choose another on_unrepresentable in tables.yaml"
         return DataError("value_does_not_fit", text, table=table, column=refused[1])
     if "invalid input syntax" in message or "out of range" in message or "invalid byte sequence" in message:
-        return DataError("value_does_not_fit", message, table=table)
+        return DataError("value_does_not_fit", f"a value is refused by PostgreSQL: {words}", table=table)
     lost_session = "SET TRANSACTION SNAPSHOT" in message  # whose snapshot does not exist any more
     if "permission denied" in message or ("does not exist" in message and not lost_session):
-        return ConfigurationError(f"table {table}: the source refused the read: {message}")
-    return TransientError(f"table {table}: the source broke off: {message}")
+        return ConfigurationError(f"table {table}: the source refused the read: {words}")
+    return TransientError(f"table {table}: the source broke off: {words}")

@@ -22,6 +22,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from services.core.errors import LeaseLost, TransientError
 from services.core.manifest import Part
 from services.core.parquet import parquet_parts
+from services.core.telling import told
 from services.extractor.landing import Landing
 from services.extractor.planning.plan import ChunkResult, Plan
 from services.extractor.reading.reader import Engine, Reader
@@ -30,6 +31,10 @@ from services.extractor.source.database import open_source
 from services.extractor.source.session import Sessions, Snapshot
 
 log = structlog.get_logger()
+
+
+Troubled = Callable[[BaseException], None]
+"""Is told why a read broke off, before it is tried again."""
 
 
 class SourceRewritten(TransientError):
@@ -41,19 +46,21 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, (TransientError, psycopg.OperationalError)) and not lasting
 
 
-def _say(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    pause = state.next_action.sleep if state.next_action else 0
-    log.warning("read.again", attempt=state.attempt_number, pause_seconds=round(pause, 1), reason=str(error))
+def attempts(most: int, troubled: Troubled) -> Retrying:
+    """The pauses between attempts: from one second, doubling, at most thirty; ``troubled`` is told of each."""
 
+    def say(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        pause = state.next_action.sleep if state.next_action else 0
+        if error is not None:
+            log.warning("read.again", attempt=state.attempt_number, pause_seconds=round(pause, 1), reason=told(error))
+            troubled(error)
 
-def attempts(most: int) -> Retrying:
-    """The pauses between attempts: from one second, doubling, at most thirty."""
     return Retrying(
         retry=retry_if_exception(_may_pass),
         stop=stop_after_attempt(most),
         wait=wait_exponential_jitter(initial=1, max=30),
-        before_sleep=_say,
+        before_sleep=say,
         reraise=True,
     )
 
@@ -82,6 +89,7 @@ class Reading:
     most_attempts: int
     hold: Callable[[], None]
     """Raises LeaseLost when this process may no longer work on the batch."""
+    troubled: Troubled
 
     def _put(
         self,
@@ -133,7 +141,7 @@ class Reading:
     def _chunk(
         self, reader: Reader, work: Work, claim: Claim, sessions: Sessions
     ) -> tuple[Claim, ChunkResult, list[Future[Part]]]:
-        for attempt in attempts(self.most_attempts):
+        for attempt in attempts(self.most_attempts, self.troubled):
             with attempt:
                 if attempt.retry_state.attempt_number > 1:
                     claim = work.again(claim)
@@ -181,7 +189,7 @@ class Reading:
             TransientError: it could not be done in all attempts, or the table was rewritten meanwhile.
         """
         log.info("read.catch_up", chunks=len(self.plan.bounds), newer_than=newer_than)
-        for attempt in attempts(self.most_attempts):
+        for attempt in attempts(self.most_attempts, self.troubled):
             with attempt:
                 sessions.close()  # the next snapshot is later than all before, in this process and in others
                 return self._catch_up(newer_than, self.snapshot(sessions))
@@ -215,7 +223,7 @@ class Reading:
             TransientError: it could not be read in all attempts.
         """
         begun = False
-        for attempt in attempts(self.most_attempts):
+        for attempt in attempts(self.most_attempts, self.troubled):
             with attempt:
                 number = attempt.retry_state.attempt_number
                 counts: Counter[str] = Counter()

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import structlog
 from psycopg.conninfo import make_conninfo
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_exponential_jitter
 
 from services.core.settings import SourceSettings
 from services.core.tables import Table
@@ -340,12 +340,14 @@ def _scans(node: Mapping[str, Any]) -> Iterator[str]:
 
 @retry(
     retry=retry_if_exception_type(psycopg.OperationalError),
-    stop=stop_after_attempt(6),
+    stop=stop_after_attempt(6) | stop_after_delay(30),
     wait=wait_exponential_jitter(initial=0.5, max=10),
     reraise=True,
 )
 def connect(info: str) -> Connection:
     """Connect, with a few retries over about twenty seconds: a server that restarts is back by then.
+
+    One that does not answer at all is given up sooner than in six times ten seconds: within a minute people see why.
 
     Raises:
         psycopg.OperationalError: the server cannot be reached, or refuses this user.

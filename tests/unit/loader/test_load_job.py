@@ -14,6 +14,7 @@ from google.cloud import bigquery
 from google.cloud.bigquery.job import LoadJob
 
 from services.core.errors import DataError, TransientError
+from services.core.jobs import StillRunning
 from services.core.manifest import Manifest, Part
 from services.core.naming import load_job_id
 from services.core.tables import Column, ColumnType, Mode, Table
@@ -45,20 +46,30 @@ MANIFEST = Manifest(
 )
 
 
+def asked(retry: Any, timeout: float | None) -> None:
+    """Every request ends, with all its repetitions, within a minute: then the batch's trouble is noted."""
+    assert timeout is not None
+    assert timeout + retry.timeout < 60
+    assert timeout <= 5, "nobody waits longer than LOAD_TIMEOUT for an answer"
+
+
 class Job(LoadJob):
     """A load job whose end is known beforehand."""
 
-    def __init__(self, job_id: str, *, reason: str | None = None, rows: int = 3, done: bool = False) -> None:
-        self._id, self._reason, self._rows, self._done = job_id, reason, rows, done
+    def __init__(
+        self, job_id: str, *, reason: str | None = None, rows: int = 3, done: bool = False, ends: bool = True
+    ) -> None:
+        self._id, self._reason, self._rows, self._done, self._ends = job_id, reason, rows, done, ends
 
     job_id = property(lambda self: self._id)
     state = property(lambda self: "DONE" if self._done else "RUNNING")
     output_rows = property(lambda self: self._rows)
     error_result = property(lambda self: {"reason": self._reason, "message": "m"} if self._reason else None)
 
-    def result(self, *args: Any, **kwargs: Any) -> "Job":
-        self._done = True
-        return self
+    def done(self, retry: Any = None, timeout: float | None = None, reload: bool = True) -> bool:
+        asked(retry, timeout)
+        ended, self._done = self._done, self._done or self._ends
+        return ended
 
 
 @dataclass
@@ -73,7 +84,7 @@ class Client:
     location: str = "US"
 
     def get_job(self, job_id: str, location: str, retry: Any, timeout: float) -> Job:
-        assert timeout <= 5, "nobody waits longer than LOAD_TIMEOUT for an answer"
+        asked(retry, timeout)
         if job_id not in self.jobs or self.hidden > 0:
             self.hidden -= 1
             raise NotFound(job_id)  # type: ignore[no-untyped-call]
@@ -82,22 +93,24 @@ class Client:
     def load_table_from_uri(
         self, uris: list[str], destination: str, job_id: str, job_config: Any, retry: Any, timeout: float
     ) -> Job:
-        assert timeout <= 5, "nobody waits longer than LOAD_TIMEOUT for an answer"
+        asked(retry, timeout)
         if job_id in self.jobs:
             raise Conflict(job_id)  # type: ignore[no-untyped-call]
         self.loads.append(job_id)
         self.jobs[job_id] = Job(job_id, **(self.outcomes.pop(0) if self.outcomes else {}))
         return self.jobs[job_id]
 
-    def get_table(self, destination: str) -> SimpleNamespace:
+    def get_table(self, destination: str, retry: Any, timeout: float) -> SimpleNamespace:
+        asked(retry, 0)
         return SimpleNamespace(expires=None)
 
-    def update_table(self, table: Any, fields: list[str]) -> None:
+    def update_table(self, table: Any, fields: list[str], retry: Any, timeout: float) -> None:
+        asked(retry, 0)
         assert table.expires > datetime.now(UTC)
 
 
-def run(client: Client) -> LoadJob:
-    return load(cast(bigquery.Client, client), TABLE, MANIFEST, "p.d.t__x", "bucket", 7, timedelta(seconds=5))
+def run(client: Client, seconds: float = 5) -> LoadJob:
+    return load(cast(bigquery.Client, client), TABLE, MANIFEST, "p.d.t__x", "bucket", 7, timedelta(seconds=seconds))
 
 
 def id_of(attempt: int) -> str:
@@ -145,6 +158,15 @@ def test_a_refused_batch_is_not_tried_again(reason: str) -> None:
         with pytest.raises(DataError) as caught:
             run(client)
         assert caught.value.code == "load_refused"
+    assert client.loads == [id_of(1)]
+
+
+def test_a_job_that_takes_long_is_no_failure_and_is_waited_for_by_the_next() -> None:
+    client = Client(outcomes=[{"ends": False}])
+    with pytest.raises(StillRunning, match="has not ended after 0 s"):
+        run(client, seconds=0.4)
+    client.jobs[id_of(1)]._ends = True
+    assert run(client).job_id == id_of(1)
     assert client.loads == [id_of(1)]
 
 

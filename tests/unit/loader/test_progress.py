@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from services.core.batch import Batch, BatchState
+from services.core.state.extractions import ExtractionNote
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
 from services.core.tables import Mode
+from services.core.window import Window
 from services.loader.progress import Progress, table_progress
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -61,3 +63,12 @@ def test_a_long_extraction_is_no_batch_that_waits(state: PipelineState) -> None:
 def test_a_batch_whose_landing_nobody_noted_waits_since_it_began(state: PipelineState) -> None:
     batch(state, "a", BatchState.LOADED, 2, landed=False)
     assert table_progress(state, "t", NOW).waiting_seconds == 7200.0
+
+
+def test_a_table_that_rests_is_not_behind(state: PipelineState) -> None:
+    """Its extractions find nothing, and leave the watermark where it is."""
+    low, high = NOW - timedelta(hours=40), NOW - timedelta(hours=1)
+    state.store.create("tables", "t", {"watermark": low.isoformat()})
+    note = ExtractionNote.begin(state.store, "t", "r")
+    note.succeeded(quiet=Window(low=low, high=high))
+    assert table_progress(state, "t", NOW) == Progress("t", 3600.0, 0.0)

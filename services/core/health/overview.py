@@ -1,0 +1,150 @@
+"""What is seen of the pipeline at one moment: the state, and the objects in landing/ and failed/. Nothing is judged."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from services.core.batch import Batch, BatchState
+from services.core.rejection import REASON
+from services.core.settings import CoreSettings
+from services.core.state.extractions import LastExtractions, last_extractions
+from services.core.state.lease import LeaseView, look
+from services.core.state.state import PipelineState, Run
+from services.core.storage import ObjectStore, StoredObject
+from services.core.tables import Table, Tables
+from services.core.window import furthest
+
+SPAN = timedelta(days=7)
+"""How far back batches and runs are looked at."""
+
+TRANSFORM_LEASE = "transform"
+
+
+def complete_to(watermark: datetime | None, last: LastExtractions | None) -> datetime | None:
+    """Up to where bronze has everything: the watermark, or beyond it, where an extraction found nothing to bring.
+
+    A table that rests is not behind: its runs find nothing, and leave the watermark where it is.
+    """
+    return furthest(watermark, [last.quiet] if last and last.quiet else [])
+
+
+@dataclass(frozen=True)
+class TableOverview:
+    """A declared table as the state has it."""
+
+    table: Table
+    watermark: datetime | None
+    batches: list[Batch]
+    """Begun within the span, or open; of a table that rested so long, all. Oldest first."""
+    extractions: LastExtractions | None
+    lease: LeaseView | None
+    """On its extraction."""
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self.table.name
+
+    @property
+    def last_batch(self) -> Batch | None:
+        """The newest batch."""
+        return self.batches[-1] if self.batches else None
+
+    @property
+    def on_their_way(self) -> list[Batch]:
+        """Batches that are not in bronze yet, and have not failed."""
+        return [batch for batch in self.batches if batch.open and batch.state is not BatchState.MERGED]
+
+    @property
+    def complete_to(self) -> datetime | None:
+        """Up to where bronze has everything."""
+        return complete_to(self.watermark, self.extractions)
+
+    def behind(self, now: datetime) -> timedelta | None:
+        """Now minus what bronze is complete to; None when it has nothing yet."""
+        complete_to = self.complete_to
+        return None if complete_to is None else now - complete_to
+
+    def at_work(self, now: datetime) -> bool:
+        """Whether somebody extracts the table: a run holds the lease."""
+        return _held(self.lease, now)
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What lies in the bucket."""
+
+    landed: list[StoredObject]
+    failed: list[StoredObject]
+    """Without the reasons beside them."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What is seen of the pipeline."""
+
+    at: datetime
+    late_after: timedelta
+    """The setting: how far bronze may be behind."""
+    tables: list[TableOverview]
+    objects: Objects
+    left: bool = False
+    """Whether silver and gold are behind bronze, and no transformer is at work on them."""
+    last_run: Run | None = None
+    """The transformer's newest run, if silver and gold are behind bronze."""
+
+
+def read_objects(settings: CoreSettings, objects: ObjectStore) -> Objects:
+    """Look at landing/ and failed/.
+
+    Raises:
+        Exception: the bucket does not answer.
+    """
+    return Objects(
+        landed=list(_things(objects.list(settings.landing_bucket, f"{settings.landing_prefix}/"))),
+        failed=list(_things(objects.list(settings.landing_bucket, f"{settings.failed_prefix}/"))),
+    )
+
+
+def read_overview(
+    settings: CoreSettings, tables: Tables, state: PipelineState, objects: Objects, now: datetime
+) -> Overview:
+    """Look at the state.
+
+    Raises:
+        Exception: it does not answer.
+    """
+    # Asked before the lease, and again after it: what is due is due while nobody is at it.
+    due = state.downstream_due()
+    transforming = _held(look(state.store, TRANSFORM_LEASE), now)
+    runs = state.runs("transformer", now - SPAN) if due else []
+    return Overview(
+        at=now,
+        late_after=settings.late_after,
+        tables=[_table(state, table, now) for table in tables.tables],
+        objects=objects,
+        left=bool(due) and not transforming and bool(state.downstream_due()),
+        last_run=runs[-1] if runs else None,
+    )
+
+
+def _table(state: PipelineState, table: Table, now: datetime) -> TableOverview:
+    # A table that nobody extracted in a week is rare: then all its history is read.
+    recent = state.batches_of_table(table.name, now - SPAN) or state.batches_of_table(table.name)
+    by_id = {batch.id: batch for batch in (*recent, *state.open_batches(table.name))}
+    return TableOverview(
+        table=table,
+        watermark=state.progress(table.name).watermark,
+        batches=[by_id[id_] for id_ in sorted(by_id)],
+        extractions=last_extractions(state.store, table.name),
+        lease=look(state.store, f"extract-{table.name}"),
+    )
+
+
+def _held(lease: LeaseView | None, now: datetime) -> bool:
+    return lease is not None and lease.held(now)
+
+
+def _things(found: Iterable[StoredObject]) -> Iterable[StoredObject]:
+    """Objects, without the reasons beside them and without folders that a person has made."""
+    return (stored for stored in found if not stored.name.endswith((REASON, "/")))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.core.batch import Batch
-from services.core.state.state import TableProgress
 from services.core.tables import EXTRACTED_AT, Mode, Table
 from services.core.warehouse import TempTable
 
@@ -27,23 +26,22 @@ class Loaded:
     temp: TempTable
 
 
-def handed_over(table: Table, progress: TableProgress, job_id: str, batches: Iterable[Loaded]) -> dict[str, Any]:
+def handed_over(table: Table, snapshot: Batch | None, job_id: str, batches: Iterable[Loaded]) -> dict[str, Any]:
     """The entry of a table's bronze model in the variable ``bronze``.
 
     Args:
         table: the declared table.
-        progress: how far it is; the newest snapshot in bronze is in it.
+        snapshot: the newest snapshot in bronze. Without it, a batch that comes after a later snapshot could bring back
+            rows which that snapshot found gone.
         job_id: id of the MERGE's job.
         batches: the batches to merge; none to have the table made only.
     """
-    snapshot = None
-    if progress.merged_snapshot is not None and progress.merged_snapshot_at is not None:
-        snapshot = {"batch_id": progress.merged_snapshot, "extracted_at": progress.merged_snapshot_at.isoformat()}
+    merged = {"batch_id": snapshot.id, "extracted_at": snapshot.extracted_at.isoformat()} if snapshot else None
     return {
         "key": list(table.key),
         "columns": [{"name": column.name, "data_type": column.type.value} for column in table.landed_columns],
         "deletes": table.deletes,
-        "merged_snapshot": snapshot,
+        "merged_snapshot": merged,
         "job_id": job_id,
         "batches": [_batch(table, loaded) for loaded in batches],
     }

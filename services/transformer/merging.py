@@ -218,7 +218,7 @@ class Merging:
                 outcomes[name] = failure
                 continue
             jobs[name] = job_id
-            variable[table.bronze_model] = handed_over(table, self.state.progress(name), job_id, mine)
+            variable[table.bronze_model] = handed_over(table, self.state.newest_snapshot(name), job_id, mine)
         fault_point("transformer.merge_noted")
         nodes, message = self._dbt_run(variable, done)
         for name, job_id in jobs.items():

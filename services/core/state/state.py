@@ -120,12 +120,13 @@ class PipelineState:
         self._change_progress(table, change)
         return taken
 
-    def merged_snapshots(self, tables: Iterable[str]) -> list[Batch]:
-        """Snapshots that are in bronze, of each table at least the newest: older batches must not go behind it."""
-        newest = [self.progress(table).merged_snapshot for table in tables]
-        known = [batch for id_ in newest if id_ is not None and (batch := self.batch(id_)) is not None]
-        unfinished = [batch for batch in self.batches_in(BatchState.MERGED) if batch.mode is Mode.SNAPSHOT]
-        return [*known, *unfinished]
+    def newest_snapshot(self, table: str) -> Batch | None:
+        """The newest snapshot of a table that is in bronze, by when it was read: no older batch goes behind it."""
+        noted = self.progress(table).merged_snapshot
+        known = [batch] if noted is not None and (batch := self.batch(noted)) is not None else []
+        merged = [batch for batch in self.open_batches(table) if batch.state is BatchState.MERGED]
+        snapshots = [*known, *(batch for batch in merged if batch.mode is Mode.SNAPSHOT)]
+        return max(snapshots, key=lambda batch: (batch.extracted_at, batch.id), default=None)
 
     def set_stable_batch(self, table: str, batch_id: str) -> None:
         """Note which batch the stable table holds; never an older one."""

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from services.core.batch import Batch, BatchState
-from services.core.state.state import TableProgress
 from services.core.tables import Column, ColumnType, Mode, Table
 from services.core.warehouse import TempTable
 from services.core.window import Window
@@ -51,8 +50,8 @@ def loaded(batch_id: str, columns: dict[str, str] = HASHED, **facts: Any) -> Loa
 
 
 def test_a_table_and_its_batches_are_told_whole() -> None:
-    progress = TableProgress(merged_snapshot="x", merged_snapshot_at=START)
-    assert handed_over(table(deletes="soft", deleted_at="gone"), progress, "job", [loaded("b1")]) == {
+    snapshot = loaded("x", extracted_at=START).batch
+    assert handed_over(table(deletes="soft", deleted_at="gone"), snapshot, "job", [loaded("b1")]) == {
         "key": ["id"],
         "columns": [{"name": "id", "data_type": "INT64"}, {"name": "gone", "data_type": "DATE"}],
         "deletes": "soft",
@@ -75,7 +74,7 @@ def test_a_table_and_its_batches_are_told_whole() -> None:
 
 def test_a_batch_from_before_a_column_was_declared_has_the_columns_that_it_has() -> None:
     old = {"id": "INT64", "Note": "STRING", "_extracted_at": "TIMESTAMP"}
-    told = handed_over(table(deleted_at="gone"), TableProgress(), "job", [loaded("b", old)])["batches"][0]
+    told = handed_over(table(deleted_at="gone"), None, "job", [loaded("b", old)])["batches"][0]
     assert told["columns"] == [{"name": "id", "data_type": "INT64"}, {"name": "Note", "data_type": "STRING"}]
     assert told["deleted_at"] is None, "its rows do not say what is deleted"
 
@@ -85,7 +84,7 @@ def test_what_no_extraction_announced_is_of_no_later_time_and_deletes_nothing() 
     declared = table(deleted_at="gone")
     nobody = loaded("b", mode=Mode.INCREMENTAL, window=None, arrived_at=arrived)
     file = loaded("c", mode=Mode.INCREMENTAL, window=None, arrived_at=arrived, source="gs://bucket/a.parquet#7")
-    told = handed_over(declared, TableProgress(), "job", [nobody, file])["batches"]
+    told = handed_over(declared, None, "job", [nobody, file])["batches"]
     assert [each["latest"] for each in told] == ["2026-11-22T01:00:00+00:00"] * 2
     assert [each["deleted_at"] for each in told] == [None, "gone"], "a file brings deleted rows back as they were"
     assert [each["source"] for each in told] == ["s.a", "gs://bucket/a.parquet#7"]

@@ -361,6 +361,16 @@ def test_a_poisoned_batch_is_found_by_halves_and_held(world: World, poison: str 
     assert (world.state.progress("a").watermark, world.state.progress("b").watermark) == (at(4), at(9))
 
 
+def test_the_second_half_is_told_of_a_snapshot_that_the_first_half_has_just_merged(world: World) -> None:
+    """Without it, a file of old rows could bring back what the snapshot found gone."""
+    snapshot, poison = world.loaded("a", None, 1, Mode.SNAPSHOT), world.loaded("a", 1, 2)
+    world.dbt.poisoned[poison] = "invalidQuery"
+    world.transformer.reconcile("me")
+    told = [variables["bronze"]["a"] for variables in world.dbt.variables if "bronze" in variables]
+    alone = [table["merged_snapshot"] for table in told if [b["batch_id"] for b in table["batches"]] == [poison]]
+    assert [each["batch_id"] for each in alone] == [snapshot] * 2
+
+
 def test_a_held_batch_that_a_person_releases_is_merged(world: World) -> None:
     batch_id = world.loaded("a", None, 1)
     world.dbt.poisoned[batch_id] = "invalidQuery"

@@ -6,12 +6,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from services.core.health.attention import Cause
+from services.core.health.attention import SOFT
 from services.core.words import counted, minute, moment, span
 from services.ops.status import Need, Status, TableStatus
-
-_SOFT = {Cause.LATE, Cause.NEVER_EXTRACTED, Cause.BATCH_WAITS, Cause.OBJECTS_WAIT, Cause.EXTRACTION_IN_TROUBLE}
-"""What may still pass by itself."""
 
 
 def print_status(status: Status, console: Console) -> None:
@@ -31,7 +28,7 @@ def print_status(status: Status, console: Console) -> None:
 
 
 def _paragraph(need: Need) -> Text:
-    return Text(need.sentence_now, style="yellow" if need.cause in _SOFT else "bold red", overflow="fold")
+    return Text(need.sentence_now, style="yellow" if need.cause in SOFT else "bold red", overflow="fold")
 
 
 def _all_well(status: Status) -> str:
@@ -51,7 +48,7 @@ def _tables(status: Status) -> RichTable:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in status.tables:
         cause = needed.get(row.table)
-        style = "green" if cause is None else "yellow" if cause in _SOFT else "bold red"
+        style = "green" if cause is None else "yellow" if cause in SOFT else "bold red"
         table.add_row(
             Text(row.table),
             Text(row.state, style=style),

@@ -22,7 +22,7 @@ from services.core.settings import TransformerSettings
 from services.core.tables import Tables
 from services.transformer.dbt_project import DbtProject
 from services.transformer.observability.observation import observe_after_work
-from services.transformer.wiring import open_observer, open_transformer
+from services.transformer.wiring import open_observer, open_reports, open_transformer
 
 log = structlog.get_logger()
 
@@ -68,6 +68,8 @@ def _check(settings: TransformerSettings, tables: Tables) -> tuple[dict[str, Any
 
 def _reconcile(settings: TransformerSettings, tables: Tables, holder: str) -> tuple[dict[str, Any], int]:
     reports = open_transformer(settings, tables).reconcile_or_leave(holder)
+    if reports == []:
+        open_reports(settings, tables).refresh()
     if reports:
         observe_after_work(settings, lambda: open_observer(settings), holder)
     passes = [{"run_id": r.run_id, "outcome": r.outcome(), "merges": r.merges} for r in reports or []]

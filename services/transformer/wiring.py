@@ -37,6 +37,12 @@ def open_transformer(settings: TransformerSettings, tables: Tables) -> Transform
     )
 
 
+def open_reports(settings: TransformerSettings, tables: Tables) -> RunReports:
+    """What publishes the run report, on the same."""
+    client = bigquery_client(settings.gcp_project, settings.bigquery_location)
+    return RunReports(settings, tables, open_state(settings), GcsObjectStore(settings.gcp_project), client)
+
+
 def open_observer(settings: TransformerSettings) -> Observer:
     """What publishes Elementary's report and dbt's docs, on the same."""
     return Observer(

@@ -16,8 +16,8 @@ run "the_environment" {
     error_message = "A service reaches another bucket, or lacks one: ${jsonencode(output.pipeline.grants.buckets)}"
   }
   assert {
-    condition     = toset(output.pipeline.grants.topics) == toset(["loader on batch_loaded", "loader on alerts", "transformer on alerts"])
-    error_message = "Only the loader publishes: ${jsonencode(output.pipeline.grants.topics)}"
+    condition     = toset(output.pipeline.grants.topics) == toset(concat(["loader on batch_loaded", "loader on alerts", "transformer on alerts"], var.groups.operators == null ? [] : ["operators on batch_loaded"]))
+    error_message = "Loader and transformer publish, operators tell of a batch that they release, nobody else: ${jsonencode(output.pipeline.grants.topics)}"
   }
   assert {
     condition     = toset(keys(output.pipeline.grants.services)) == toset(["push on loader", "push on transformer"])
@@ -25,7 +25,7 @@ run "the_environment" {
   }
   assert {
     condition = length(setsubtract([for key in keys(output.pipeline.grants.project) : split(" ", key)[1]], [
-      "roles/datastore.user", "roles/datastore.viewer", "roles/cloudsql.client", "roles/bigquery.jobUser",
+      "roles/datastore.user", "roles/cloudsql.client", "roles/bigquery.jobUser",
       "roles/cloudscheduler.viewer", "roles/logging.viewer", "roles/monitoring.viewer", "roles/pubsub.viewer", "roles/run.viewer",
     ])) == 0
     error_message = "A role on the project that nobody needs: ${jsonencode(keys(output.pipeline.grants.project))}"

@@ -17,11 +17,13 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, ViewportSize, sync_playwright
 
 from services.core.batch import Batch, BatchError, BatchState
+from services.core.health.attention import Attention, Cause
 from services.core.state.state import Run
 from services.core.tables import Mode
 from services.core.window import Window
-from services.transformer.report.facts import Facts, FailedObject, Share, TableFacts
+from services.transformer.report.facts import Facts, Share, TableFacts
 from services.transformer.report.page import render
+from services.transformer.report.reasons import FailedObject
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
@@ -143,6 +145,11 @@ def trouble() -> Facts:
             FailedObject("gs://data_lake_credix/failed/a.parquet", "type", LONG, LONG, NOW.isoformat()),
         ],
         failed_count=HUGE,
+        needs=[
+            Attention(cause=Cause.EXTRACTION_FAILED, about=LONG, table=LONG, what=HTML, since=NOW, why=HTML, cure=LONG),
+            Attention(cause=Cause.BATCH_FAILED, about=LONG, table=LONG, count=HUGE, what="failed", cure="Correct it"),
+            Attention(cause=Cause.LATE, about="installments", table="installments", what="late", since=NOW, cure=HTML),
+        ],
         rejected=[Share(HTML, HUGE), Share(LONG, 1)],
         tiers=[Share(LONG, HUGE), Share(HTML, 1)],
     )
@@ -175,9 +182,12 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(browser: Browser, document: str, scheme: Scheme, size: str) -> Iterator[Seen]:
-    """Show a document, with all that is folded unfolded; no request of its gets an answer."""
+def opened(
+    browser: Browser, document: str, scheme: Scheme, size: str, age: timedelta = timedelta(minutes=5)
+) -> Iterator[Seen]:
+    """Show a document of so long ago, with all that is folded unfolded; no request of its gets an answer."""
     context = browser.new_context(color_scheme=scheme, viewport=SIZES[size])
+    context.clock.install(time=NOW + age)
     seen = Seen(context.new_page())
 
     def answer(route: Route) -> None:
@@ -320,10 +330,61 @@ def test_tables_are_tables_on_a_phone_too(browser: Browser, size: str) -> None:
 def test_html_in_what_the_report_is_told_is_text(browser: Browser) -> None:
     with opened(browser, render(trouble()), "light", "desk") as seen:
         page = seen.page
-        assert page.locator("img, script, iframe, object, embed, link[rel=stylesheet]").count() == 0
-        for place in (".verdict", ".card", "td[data-label=remarks]", "td[data-label=reason]"):
+        assert page.locator("img, iframe, object, embed, link[rel=stylesheet]").count() == 0
+        assert page.locator("script").count() == 1, "the page's own"
+        for place in (".verdict", ".needs", ".card", "td[data-label=remarks]", "td[data-label=reason]"):
             assert page.locator(place).filter(has_text=HTML).count() >= 1, place
         assert page.get_by_role("img", name=HTML).count() == 3, "tiers, rejected, models"
+
+
+def test_the_page_tells_its_age_while_it_is_open(browser: Browser) -> None:
+    with opened(browser, render(week()), "light", "desk") as seen:
+        made, verdict = seen.page.locator("#made"), seen.page.locator("#verdict")
+        assert made.text_content() == "Made 2026-11-23 01:20:00 UTC, 5 min ago."
+        said = verdict.text_content()
+        seen.page.clock.run_for(timedelta(hours=5, minutes=4) // timedelta(milliseconds=1))
+        assert made.text_content() == "Made 2026-11-23 01:20:00 UTC, 5 h 9 min ago."
+        assert verdict.text_content() == said
+        assert "old" not in (verdict.get_attribute("class") or "")
+        seen.page.clock.fast_forward(timedelta(hours=21) // timedelta(milliseconds=1))
+        assert made.text_content() == "Made 2026-11-23 01:20:00 UTC, 1 d 2 h ago."
+        assert (verdict.text_content() or "").startswith("This page is old: it was made 1 d 2 h ago")
+        assert (verdict.text_content() or "").endswith(f"Its verdict no longer counts; {OLD}It was: {said}")
+        assert verdict.get_attribute("class") == "verdict bad old"
+        assert "old" in seen.page.title()
+
+
+OLD = "credix status says how it is now. "
+
+
+@pytest.mark.parametrize(("scheme", "size"), list(product(SCHEMES, SIZES)))
+def test_a_page_that_is_found_days_later_says_that_it_no_longer_counts(
+    browser: Browser, scheme: Scheme, size: str
+) -> None:
+    """It was green when it was made; extraction has died since."""
+    with opened(browser, render(week()), scheme, size, age=timedelta(days=3)) as seen:
+        assert (seen.page.locator("#verdict").text_content() or "").startswith("This page is old: it was made 3 d ago")
+        assert overflow(seen.page) <= 0
+        assert violations(seen.page) == []
+        assert (seen.requests, seen.errors) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("age", "words"),
+    [(timedelta(seconds=20), "less than a minute"), (timedelta(minutes=-9), "less than a minute")],
+    ids=["just made", "the reader's clock is behind"],
+)
+def test_an_age_is_never_less_than_nothing(browser: Browser, age: timedelta, words: str) -> None:
+    with opened(browser, render(week()), "light", "desk", age=age) as seen:
+        assert seen.page.locator("#made").text_content() == f"Made 2026-11-23 01:20:00 UTC, {words} ago."
+
+
+def test_without_scripts_the_time_is_there_and_how_long_it_counts(browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.set_content(render(week()))
+    assert page.locator("#made").text_content() == "Made 2026-11-23 01:20:00 UTC; after 1 d 2 h it no longer counts."
+    context.close()
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,7 @@ DEFAULT_FACTS = {
     "object_prefix": "business_case",
     "state_namespace": "credix",
     "firestore_database": "(default)",
+    "late_after": "93600",
     "bigquery_location": "US",
     **{f"dataset_{layer}": f"business_case_{layer}" for layer in ("temp", "bronze", "silver", "gold", "elementary")},
     "batch_loaded_topic": "credix-batch-loaded",
@@ -330,7 +331,7 @@ def test_every_metric_is_of_a_line_that_is_logged_with_its_fields() -> None:
     text = (TERRAFORM / "modules/observability/metrics.tf").read_text()
     counted = re.findall(r'message = "([\w.]+)", label = (?:"(\w+)"|null)', text)
     measured = re.findall(r'message = "([\w.]+)", field = "(\w+)"', text)
-    assert len(counted) == 6
+    assert len(counted) == 9
     assert len(measured) == 2
     calls = list(log_calls())
     for message, field in [*counted, *measured, *((message, "table") for message, _ in measured)]:
@@ -342,7 +343,7 @@ def test_every_metric_is_of_a_line_that_is_logged_with_its_fields() -> None:
 def test_every_alert_has_its_paragraph_in_the_runbook() -> None:
     text = (TERRAFORM / "modules/observability/alerts.tf").read_text()
     titles = re.findall(r'title += "([^"]+)"', text)
-    assert len(titles) == 11
+    assert len(titles) == 14
     runbook = (REPOSITORY / "docs/operations.md").read_text()
     assert [title for title in titles if f"\n### {title}\n" not in runbook] == []
 
@@ -363,6 +364,16 @@ def test_an_instance_takes_as_many_requests_as_it_has_threads() -> None:
         assert threads
         assert f"concurrency   = optional(number, {threads[1]})" in re.sub(r" += ", "   = ", variables[service])
         assert f"var.{service}.concurrency <= {threads[1]}" in variables[service]
+
+
+def test_status_and_alert_are_late_at_the_same_time() -> None:
+    variables = blocks("variable", (TERRAFORM / "modules/pipeline/variables.tf").read_text())
+    hours = LoaderSettings.model_fields["late_after"].default.total_seconds() / 3600
+    assert re.search(rf"lag_hours +=\s+optional\(number, {hours:.0f}\)", variables["alerts"])
+    assert (
+        "late_after         = tostring(var.alerts.lag_hours * 3600)"
+        in (TERRAFORM / "modules/pipeline/main.tf").read_text()
+    )
 
 
 def test_the_loaders_own_limit_is_terraforms_default() -> None:

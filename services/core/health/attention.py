@@ -22,7 +22,7 @@ WAITS = timedelta(hours=1)
 MOST_WORDS = 300
 """Letters of a reason in a sentence."""
 
-_DECIDED = frozenset({"discarded", "superseded"})
+DECIDED = frozenset({"discarded", "superseded"})
 """Codes of batches that failed because somebody decided so."""
 
 _EXTRACTORS = frozenset({"extraction_failed", "abandoned"})
@@ -51,6 +51,12 @@ class Cause(StrEnum):
     NEVER_EXTRACTED = "never_extracted"
 
 
+SOFT = frozenset(
+    {Cause.LATE, Cause.NEVER_EXTRACTED, Cause.BATCH_WAITS, Cause.OBJECTS_WAIT, Cause.EXTRACTION_IN_TROUBLE}
+)
+"""Causes that may still pass by themselves."""
+
+
 class Attention(BaseModel):
     """Something that a person has to look at."""
 
@@ -60,6 +66,8 @@ class Attention(BaseModel):
     about: str
     """The table, or what else it is about."""
     table: str | None = None
+    count: int = 1
+    """Of how many things; the others are like the one that is told."""
     what: str
     """Ends so that "5 min ago" can follow, if there is a ``since``."""
     since: datetime | None = None
@@ -105,10 +113,16 @@ def _of_table(table: TableOverview, overview: Overview) -> Iterator[Attention]:
 
 
 def _need(
-    cause: Cause, table: TableOverview, what: str, cure: str, since: datetime | None, why: str | None = None
+    cause: Cause,
+    table: TableOverview,
+    what: str,
+    cure: str,
+    since: datetime | None,
+    why: str | None = None,
+    count: int = 1,
 ) -> Attention:
     name = table.name
-    return Attention(cause=cause, about=name, table=name, what=what, since=since, why=why, cure=cure)
+    return Attention(cause=cause, about=name, table=name, count=count, what=what, since=since, why=why, cure=cure)
 
 
 def _again(table: TableOverview) -> str:
@@ -168,7 +182,8 @@ def _failed_batch(table: TableOverview, *, told: bool) -> Attention | None:
         if newest.window is not None
         else "Correct that, then drop the file again, under another name"
     )
-    return _need(Cause.BATCH_FAILED, table, f"batch {newest.id}{more} failed", cure, newest.failed_at, why)
+    what = f"batch {newest.id}{more} failed"
+    return _need(Cause.BATCH_FAILED, table, what, cure, newest.failed_at, why, len(lasting))
 
 
 def _made_up_for(failed: Batch, table: TableOverview) -> bool:
@@ -176,7 +191,7 @@ def _made_up_for(failed: Batch, table: TableOverview) -> bool:
 
     An extraction that was planned before the failure began its window where the failed batch's ends: it does not count.
     """
-    if failed.error is not None and failed.error.code in _DECIDED:
+    if failed.error is not None and failed.error.code in DECIDED:
         return True
     at = failed.failed_at or failed.started_at
     again = [b for b in table.batches if b.state in _GOOD and (b.window is None) == (failed.window is None)]
@@ -195,7 +210,7 @@ def _troubled(table: TableOverview, now: datetime) -> Iterator[Attention]:
         tries = f" ({counted(first.load_attempts, 'attempt')})" if loading and first.load_attempts else ""
         what = f"{_and_more(troubled)} not get on{tries}; {_ARRIVED[first.state]}"
         cure = "It is tried again by itself; when that is corrected, at once by: credix sweep"
-        yield _need(Cause.BATCH_IN_TROUBLE, table, what, cure, _arrived(first), first.trouble)
+        yield _need(Cause.BATCH_IN_TROUBLE, table, what, cure, _arrived(first), first.trouble, len(troubled))
     waiting = [
         batch
         for batch in table.batches
@@ -204,7 +219,7 @@ def _troubled(table: TableOverview, now: datetime) -> Iterator[Attention]:
     if waiting:
         what = f"{_and_more(waiting)} not get on, and nobody says why; {_ARRIVED[waiting[0].state]}"
         cure = "See whether the services run, then: credix sweep"
-        yield _need(Cause.BATCH_WAITS, table, what, cure, _arrived(waiting[0]))
+        yield _need(Cause.BATCH_WAITS, table, what, cure, _arrived(waiting[0]), count=len(waiting))
 
 
 def _and_more(batches: list[Batch]) -> str:
@@ -286,6 +301,7 @@ def _failed_objects(overview: Overview, settings: CoreSettings) -> Iterator[Atte
         yield Attention(
             cause=Cause.OBJECTS_FAILED,
             about=f"{settings.failed_prefix}/",
+            count=len(lasting),
             what=f"{counted(len(lasting), 'object')} could not be loaded, the newest, "
             f"{newest.name.removeprefix(f'{settings.failed_prefix}/')},",
             since=newest.created_at,
@@ -320,6 +336,7 @@ def _landed(overview: Overview, settings: CoreSettings) -> Iterator[Attention]:
         yield Attention(
             cause=Cause.OBJECTS_WAIT,
             about=f"{settings.landing_prefix}/",
+            count=len(old),
             what=f"{counted(len(old), 'object')} wait to be loaded, the oldest, "
             f"{oldest.name.removeprefix(f'{settings.landing_prefix}/')},",
             since=oldest.created_at,

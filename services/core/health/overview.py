@@ -1,7 +1,7 @@
 """What is seen of the pipeline at one moment: the state, and the objects in landing/ and failed/. Nothing is judged."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from services.core.batch import Batch, BatchState
@@ -77,6 +77,8 @@ class Objects:
     landed: list[StoredObject]
     failed: list[StoredObject]
     """Without the reasons beside them."""
+    reasons: list[StoredObject] = field(default_factory=list)
+    """Why they failed, ``<object>.error.json``."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,11 @@ def read_objects(settings: CoreSettings, objects: ObjectStore) -> Objects:
     Raises:
         Exception: the bucket does not answer.
     """
+    failed = objects.list(settings.landing_bucket, f"{settings.failed_prefix}/")
     return Objects(
         landed=list(_things(objects.list(settings.landing_bucket, f"{settings.landing_prefix}/"))),
-        failed=list(_things(objects.list(settings.landing_bucket, f"{settings.failed_prefix}/"))),
+        failed=list(_things(failed)),
+        reasons=[stored for stored in failed if stored.name.endswith(REASON)],
     )
 
 

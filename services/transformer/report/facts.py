@@ -1,7 +1,6 @@
 """What the report says, gathered from the state, the bucket and gold."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,16 +8,13 @@ import structlog
 from google.cloud import bigquery
 
 from services.core.batch import Batch, BatchState
+from services.core.health.attention import Attention, attention
+from services.core.health.overview import SPAN, TableOverview, read_objects, read_overview
 from services.core.settings import TransformerSettings
 from services.core.state.state import PipelineState, Run
 from services.core.storage import ObjectStore
 from services.core.tables import Tables
-
-SPAN = timedelta(days=7)
-"""How far back the report looks."""
-
-MOST_FAILED = 30
-"""Failed objects whose reasons are shown; the newest."""
+from services.transformer.report.reasons import FailedObject, read_reasons
 
 log = structlog.get_logger()
 
@@ -29,28 +25,18 @@ class TableFacts:
 
     name: str
     description: str
-    watermark: datetime | None
+    complete_to: datetime | None
+    """Up to where bronze has everything."""
     merged_at: datetime | None
     """When a batch of it was merged last."""
     open_batches: int
-    """On their way: extracting, landed or loaded."""
+    """On their way: extracting, landed, loaded or held."""
     failed_batches: int
     """Within the span."""
 
     def lag(self, now: datetime) -> timedelta | None:
-        """Now minus the watermark."""
-        return now - self.watermark if self.watermark else None
-
-
-@dataclass(frozen=True)
-class FailedObject:
-    """An object in failed/, as its error document says."""
-
-    object: str
-    code: str
-    message: str
-    table: str | None
-    failed_at: str
+        """Now minus what bronze is complete to."""
+        return now - self.complete_to if self.complete_to else None
 
 
 @dataclass(frozen=True)
@@ -79,6 +65,10 @@ class Facts:
     """Rows that silver left out, by reason; None when silver did not answer."""
     tiers: list[Share] | None
     """Companies by payment tier; None when gold did not answer."""
+    needs: list[Attention] = field(default_factory=list)
+    """What needs a person, the worst first."""
+    late_after: timedelta = timedelta(hours=26)
+    """How far bronze may be behind, and how old a report may be before it says that it no longer counts."""
 
     @property
     def tests(self) -> list[dict[str, Any]]:
@@ -103,48 +93,39 @@ def collect(
         Exception: the state or the bucket could not be asked. What silver and gold do not answer is None.
     """
     since = now - SPAN
-    per_table = {name: state.batches_of_table(name, since) for name in tables.names()}
-    failed, failed_count = _failed(settings, objects)
+    found = read_objects(settings, objects)
+    overview = read_overview(settings, tables, state, found, now)
     project = settings.gcp_project
     return Facts(
         at=now,
         project=project,
-        tables=[
-            TableFacts(
-                name=table.name,
-                description=table.description,
-                watermark=state.progress(table.name).watermark,
-                merged_at=max((b.merged_at for b in per_table[table.name] if b.merged_at), default=None),
-                open_batches=sum(b.open and b.state is not BatchState.MERGED for b in per_table[table.name]),
-                failed_batches=sum(b.state is BatchState.FAILED for b in per_table[table.name]),
-            )
-            for table in tables.tables
-        ],
+        tables=[_table(table, since) for table in overview.tables],
         runs=state.runs("transformer", since),
-        batches=sorted((b for batches in per_table.values() for b in batches), key=lambda b: b.id),
-        failed=failed,
-        failed_count=failed_count,
+        batches=sorted((b for table in overview.tables for b in _recent(table, since)), key=lambda b: b.id),
+        failed=read_reasons(objects, found.reasons),
+        failed_count=len(found.failed),
         rejected=_shares(client, f"{project}.{settings.dataset_silver}.installments_rejected", "rejection_reason"),
         tiers=_shares(client, f"{project}.{settings.dataset_gold}.company_payment_summary", "payment_tier"),
+        needs=attention(overview, settings),
+        late_after=settings.late_after,
     )
 
 
-def _failed(settings: TransformerSettings, objects: ObjectStore) -> tuple[list[FailedObject], int]:
-    stored = objects.list(settings.landing_bucket, f"{settings.failed_prefix}/")
-    reasons = sorted((o for o in stored if o.name.endswith(".error.json")), key=lambda o: o.created_at, reverse=True)
-    failed = []
-    for reason in reasons[:MOST_FAILED]:
-        told = json.loads(objects.read(reason.bucket, reason.name) or b"{}")
-        failed.append(
-            FailedObject(
-                object=str(told.get("object", reason.name)),
-                code=str(told.get("code", "unknown")),
-                message=str(told.get("message", "")),
-                table=told.get("table"),
-                failed_at=str(told.get("failed_at", "")),
-            )
-        )
-    return failed, len(stored) - len(reasons)
+def _recent(table: TableOverview, since: datetime) -> list[Batch]:
+    """Batches within the span, and older ones that are still on their way."""
+    return [batch for batch in table.batches if batch.started_at >= since or batch in table.on_their_way]
+
+
+def _table(table: TableOverview, since: datetime) -> TableFacts:
+    batches = _recent(table, since)
+    return TableFacts(
+        name=table.name,
+        description=table.table.description,
+        complete_to=table.complete_to,
+        merged_at=max((batch.merged_at for batch in batches if batch.merged_at), default=None),
+        open_batches=len(table.on_their_way),
+        failed_batches=sum(batch.state is BatchState.FAILED for batch in batches),
+    )
 
 
 def _shares(client: bigquery.Client, relation: str, column: str) -> list[Share] | None:

@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 import structlog
 from google.cloud import bigquery
 
+from services.core.health.attention import attention
+from services.core.health.overview import read_objects, read_overview
 from services.core.settings import TransformerSettings
 from services.core.state.state import PipelineState
 from services.core.storage import ObjectStore
 from services.core.tables import Tables
+from services.transformer.report.published import Published, note_published, published
 
 LATEST = "pipeline/latest.html"
 """The newest report, at the same place for everybody's bookmark."""
@@ -29,15 +32,39 @@ class RunReports:
 
     def publish(self, run_id: str) -> None:
         """Publish the report of a run that is in the history; a failure is logged and nothing else."""
+        self._publish(f"runs/{run_id}/report.html", LATEST)
+
+    def refresh(self) -> bool:
+        """Publish the newest report again, if it no longer says what needs a person, or is soon too old to count.
+
+        For whoever looks at it when nothing is merged any more, because extraction fails. It asks the state; silver
+        and gold are asked only when there is something to publish. Whether it published; a failure is logged.
+        """
+        try:
+            now = datetime.now(UTC)
+            found = read_objects(self.settings, self.objects)
+            seen = read_overview(self.settings, self.tables, self.state, found, now)
+            wanted = Published.of(now, attention(seen, self.settings))
+            if not wanted.differs(published(self.state.store), self.settings.late_after / 2):
+                return False
+        except Exception:
+            log.exception("report.not_published")
+            return False
+        self._publish(LATEST)
+        return True
+
+    def _publish(self, *names: str) -> None:
         try:
             # Imported here: a transformer that starts to merge needs no charts.
             from services.transformer.report.facts import collect
             from services.transformer.report.page import render
 
             facts = collect(self.settings, self.tables, self.state, self.objects, self.client, datetime.now(UTC))
-            page = render(facts).encode()
-            for name in (f"runs/{run_id}/report.html", LATEST):
+            # A text of anybody's can have what UTF-8 cannot: half of a character.
+            page = render(facts).encode("utf-8", "replace")
+            for name in names:
                 self.objects.replace(self.settings.report_bucket, name, page, "text/html; charset=utf-8")
+            note_published(self.state.store, Published.of(facts.at, facts.needs))
             log.info("report.published", bucket=self.settings.report_bucket, object=LATEST, bytes=len(page))
         except Exception:
             # What is merged is merged: a report must not make the event come again.

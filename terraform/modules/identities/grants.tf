@@ -18,7 +18,8 @@ locals {
     analysts    = { report = "roles/storage.objectViewer" }
   }
 
-  topic_grants        = { loader = ["batch_loaded", "alerts"], transformer = ["alerts"] }
+  # Operators: credix release tells the transformer.
+  topic_grants        = { loader = ["batch_loaded", "alerts"], transformer = ["alerts"], operators = ["batch_loaded"] }
   secret_grants       = { extractor = ["POSTGRES_PASSWORD", "EXTRACT_MASK_SECRET"], transformer = ["SLACK_WEBHOOK", "TEAMS_WEBHOOK"] }
   subscription_grants = { operators = keys(var.subscriptions) }
 
@@ -36,7 +37,8 @@ locals {
     transformer = { "roles/datastore.user" = local.state, "roles/bigquery.jobUser" = "" }
     analysts    = { "roles/bigquery.jobUser" = "" }
     operators = {
-      "roles/datastore.viewer"      = local.state
+      # They decide about held batches (credix release, credix discard). A job that they start can write the state anyhow.
+      "roles/datastore.user"        = local.state
       "roles/bigquery.jobUser"      = ""
       "roles/cloudscheduler.viewer" = ""
       "roles/logging.viewer"        = ""
@@ -58,7 +60,7 @@ locals {
   } if contains(keys(local.purposes), who) || try(var.groups[who], null) != null]...)
   on_topics = merge([for who, topics in local.topic_grants : {
     for topic in topics : "${who} on ${topic}" => { who = who, topic = topic }
-  }]...)
+  } if contains(keys(local.purposes), who) || try(var.groups[who], null) != null]...)
   on_secrets = merge([for who, secrets in local.secret_grants : {
     for secret in secrets : "${who} on ${secret}" => { who = who, secret = secret }
   }]...)

@@ -30,6 +30,21 @@ locals {
       filters = ["metric.type=\"run.googleapis.com/job/completed_execution_count\" AND metric.labels.result=\"failed\" AND ${local.one_of_jobs}"]
       says    = "An execution of a Cloud Run job ended with an exit code that is not 0, in all its tries."
     }
+    extraction-failed = {
+      title   = "An extraction failed", severity = "ERROR", period = "300s", aligner = "ALIGN_DELTA", threshold = 0,
+      filters = local.counters["extraction_failed"]
+      says    = "A table could not be extracted; the others went on. Its window is read again by the next run, which fails again until the cause is gone."
+    }
+    batch-held = {
+      title   = "A batch is held", severity = "ERROR", period = "300s", aligner = "ALIGN_DELTA", threshold = 0,
+      filters = local.counters["batch_held"]
+      says    = "A batch must not be merged, or can't be, until a person has looked at it: release or discard it."
+    }
+    batch-trouble = {
+      title   = "A load is tried again and again", severity = "WARNING", period = local.hour, aligner = "ALIGN_DELTA", threshold = 2,
+      filters = local.counters["batch_trouble"]
+      says    = "More than two attempts within an hour to load batches of a table have failed. Pub/Sub goes on trying; after two hours the event is a dead letter."
+    }
     objects-rejected = {
       title   = "Objects in failed/", severity = "ERROR", period = "300s", aligner = "ALIGN_DELTA", threshold = 0,
       filters = local.counters["objects_rejected"]

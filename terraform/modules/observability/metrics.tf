@@ -10,6 +10,9 @@ locals {
   counted = {
     objects_rejected  = { message = "object.rejected", label = "code", description = "Objects moved to failed/, by reason." }
     tests_failed      = { message = "test.failed", label = "test", description = "dbt tests that failed." }
+    extraction_failed = { message = "extraction.failed", label = "table", description = "Extractions that failed, by table." }
+    batch_held        = { message = "batch.held", label = "table", description = "Batches that wait for a person, by table." }
+    batch_trouble     = { message = "batch.trouble", label = "table", description = "Attempts to load a batch that failed and come again, by table." }
     bronze_failed     = { message = "bronze.failed", label = "table", description = "Merges into bronze that failed, by table." }
     downstream_failed = { message = "downstream.failed", label = null, description = "Builds of silver and gold that failed." }
     batches_loaded    = { message = "batch.loaded", label = "table", description = "Batches that were loaded, by table." }

@@ -39,6 +39,7 @@ locals {
     object_prefix      = var.object_prefix
     state_namespace    = var.state.namespace
     firestore_database = var.state.database
+    late_after         = tostring(var.alerts.lag_hours * 3600)
     bigquery_location  = var.bigquery_location
     dataset_temp       = module.names.datasets["temp"]
     dataset_bronze     = module.names.datasets["bronze"]

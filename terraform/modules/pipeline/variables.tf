@@ -364,10 +364,10 @@ variable "schedules" {
 # ---- what is watched
 
 variable "alerts" {
-  description = "Who is told (e-mail addresses), and from when on: hours that a watermark is behind, minutes that a batch waits, hours without a successful extraction."
+  description = "Who is told (e-mail addresses), and from when on: hours that bronze is behind (status and report say so too: LATE_AFTER), minutes that a batch waits, hours without a successful extraction."
   type = object({
     emails              = list(string)
-    lag_hours           = optional(number, 36)
+    lag_hours           = optional(number, 26)
     waiting_minutes     = optional(number, 60)
     extraction_silent_h = optional(number, 3)
   })

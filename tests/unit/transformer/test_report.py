@@ -1,19 +1,26 @@
 """The run report says what is the case, escapes what it is told, and asks for nothing from elsewhere."""
 
+import io
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from services.core.batch import Batch, BatchError, BatchState
+from services.core.errors import TransientError
+from services.core.health.attention import Attention, Cause
 from services.core.state.state import Run
+from services.core.storage import ObjectStore, StoredObject
 from services.core.tables import Mode
 from services.core.window import Window
-from services.transformer.report.facts import Facts, FailedObject, Share, TableFacts
-from services.transformer.report.page import headline, render
+from services.transformer.report.facts import Facts, Share, TableFacts
+from services.transformer.report.page import render
+from services.transformer.report.published import Published
+from services.transformer.report.reasons import MOST_BYTES, MOST_SHOWN, FailedObject, parse_reason, read_reasons
+from services.transformer.report.verdict import verdict
 
 NOW = datetime(2026, 11, 23, 1, 20, tzinfo=UTC)
 
@@ -59,40 +66,75 @@ GOOD = Facts(
 )
 
 
+def need(cause: Cause, about: str = "installments", **facts: Any) -> Attention:
+    told: dict[str, Any] = {"what": "it is so", "cure": "Do something", "since": NOW - timedelta(hours=5, minutes=4)}
+    return Attention(cause=cause, about=about, table=about, **(told | facts))
+
+
+WARNS = [node("t", "test", "warn", 4_844_000), node("u", "test", "warn", 529), node("v", "test", "pass", 0)]
+
+
 @pytest.mark.parametrize(
     ("facts", "tone", "words"),
     [
-        (GOOD, "good", "All tables are merged"),
-        (replace(GOOD, runs=[run("failed", problems=("table installments: why",))]), "bad", "table installments: why"),
-        (replace(GOOD, runs=[run("tests_failed", node("t", "test", "fail", 4))]), "bad", "1 test"),
-        (replace(GOOD, runs=[run("succeeded", node("t", "test", "warn", 4))]), "good", "warn"),
-        (
-            replace(
-                GOOD,
-                tables=[replace(GOOD.tables[0], failed_batches=1)],
-                batches=[*GOOD.batches, batch(1, BatchState.FAILED)],
-            ),
-            "bad",
-            "newest batch of installments failed",
-        ),
-        (replace(GOOD, tables=[replace(GOOD.tables[0], watermark=NOW - timedelta(days=2))]), "way", "Behind"),
-        (replace(GOOD, tables=[replace(GOOD.tables[0], watermark=None)]), "way", "never extracted: installments"),
+        ({}, "good", "All tables are up to date, no test has run"),
+        ({"runs": [run("succeeded", node("t", "test", "pass", 0))]}, "good", "up to date, all tests pass"),
+        ({"runs": [run("failed", problems=("table installments: why",))]}, "bad", "The last run failed: table inst"),
+        ({"runs": [run("tests_failed", node("t", "test", "fail", 4))]}, "bad", "1 test fails (4 rows)"),
+        ({"runs": [run("succeeded", *WARNS)]}, "way", "2 tests warn (4,844,529 rows)"),
+        ({"needs": [need(Cause.BATCH_FAILED, count=3)]}, "bad", "3 batches failed"),
+        ({"needs": [need(Cause.EXTRACTION_FAILED), need(Cause.EXTRACTION_FAILED)]}, "bad", "2 tables cannot be extr"),
+        ({"needs": [need(Cause.EXTRACTION_INTERRUPTED)]}, "bad", "1 extraction was interrupted"),
+        ({"needs": [need(Cause.BATCH_HELD)]}, "bad", "1 batch waits for a person"),
+        ({"needs": [need(Cause.BATCH_IN_TROUBLE)]}, "bad", "1 batch is tried again and again"),
+        ({"needs": [need(Cause.OBJECTS_FAILED, count=2)]}, "bad", "2 objects in failed/ are of no batch"),
+        ({"needs": [need(Cause.DOWNSTREAM_FAILED)]}, "bad", "It is so"),
+        ({"needs": [need(Cause.LATE)]}, "way", "1 table is late"),
+        ({"needs": [need(Cause.NEVER_EXTRACTED)]}, "way", "1 table was never extracted"),
+        ({"needs": [need(Cause.LATE), need(Cause.BATCH_HELD)]}, "bad", "1 batch waits for a person, 1 table is late"),
+        ({"needs": [need(Cause.LATE)], "runs": [run("succeeded", *WARNS)]}, "way", "1 table is late, 2 tests warn"),
     ],
-    ids=["good", "run failed", "test fails", "test warns", "batch failed", "late", "never"],
 )
-def test_the_headline_is_the_worst_that_is_the_case(facts: Facts, tone: str, words: str) -> None:
-    assert headline(facts)[0] == tone
-    assert words in headline(facts)[1]
-    assert f'class="verdict {tone}"' in render(facts)
+def test_the_verdict_counts_what_is_wrong_and_has_the_colour_of_the_worst(
+    facts: dict[str, Any], tone: str, words: str
+) -> None:
+    told = replace(GOOD, **facts)
+    assert verdict(told).tone == tone
+    assert words in verdict(told).sentence
+    assert f'class="verdict {tone}"' in render(told)
 
 
-def test_a_failure_that_was_followed_by_a_good_batch_is_no_headline() -> None:
-    facts = replace(
-        GOOD,
-        tables=[replace(GOOD.tables[0], failed_batches=1)],
-        batches=[batch(3, BatchState.FAILED), *GOOD.batches],
-    )
-    assert headline(facts)[0] == "good"
+@pytest.mark.parametrize("cause", Cause)
+def test_nothing_that_needs_a_person_leaves_the_verdict_green(cause: Cause) -> None:
+    found = verdict(replace(GOOD, needs=[need(cause)]))
+    assert found.tone != "good"
+    assert "up to date" not in found.sentence
+
+
+def test_failures_that_were_made_up_for_are_told_and_frighten_nobody() -> None:
+    discarded = batch(4, BatchState.FAILED, error=BatchError(code="discarded", message="m"))
+    facts = replace(GOOD, batches=[batch(3, BatchState.FAILED), discarded, *GOOD.batches])
+    assert verdict(facts).tone == "good"
+    assert "1 failed batch was made up for" in verdict(facts).sentence
+
+
+def test_what_needs_a_person_is_said_in_full_below_the_verdict() -> None:
+    page = render(replace(GOOD, needs=[need(Cause.BATCH_HELD, why="<b>too many</b>")]))
+    words = "installments: it is so 5 h 4 min ago (2026-11-22 20:16 UTC): &lt;b&gt;too many&lt;/b&gt;. Do something"
+    assert words in page
+
+
+def test_the_page_says_when_it_was_made_and_when_it_no_longer_counts() -> None:
+    page = render(replace(GOOD, late_after=timedelta(hours=30)))
+    assert "Made 2026-11-23 01:20:00 UTC" in page
+    assert "after 1 d 6 h it no longer counts" in page, "also where no script runs"
+    assert 'data-made="2026-11-23T01:20:00+00:00" data-late="108000"' in page
+
+
+def test_a_table_that_is_late_is_marked() -> None:
+    card = re.compile(r'behind by</dt><dd><span class="tag (\w+)">')
+    assert card.findall(render(GOOD)) == ["good"]
+    assert card.findall(render(replace(GOOD, needs=[need(Cause.LATE)]))) == ["way"]
 
 
 def test_the_page_shows_everything_and_escapes_it() -> None:
@@ -121,14 +163,14 @@ def test_the_page_asks_for_nothing_from_elsewhere() -> None:
 
         def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
             self.found += [str(v) for k, v in attributes if k in ("src", "href", "xlink:href", "srcset", "action")]
-            if tag in ("script", "iframe", "object", "embed"):
+            if tag in ("iframe", "object", "embed") or (tag == "script" and attributes):
                 self.found.append(tag)
 
     asked = Asked()
     asked.found = []
     asked.feed(page)
     assert asked.found == ["data:,"], "the empty icon"
-    assert not re.search(r"url\(|@import", page)
+    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|import\(", page)
 
 
 def test_an_empty_pipeline_has_a_page() -> None:
@@ -158,3 +200,113 @@ def test_what_needs_a_look_is_in_the_open_and_the_rest_is_folded() -> None:
     assert "attempt 2: the bucket is away column x is new." in opened
     assert "10 more that were merged" in folded
     assert (batches[-1].id in opened, batches[1].id in folded) == (True, True)
+
+
+# ---- the reasons in failed/, whatever bytes they are
+
+
+def reason(name: str = "a.parquet", size: int = 10, hours_ago: float = 1) -> StoredObject:
+    at = NOW - timedelta(hours=hours_ago)
+    return StoredObject("b", f"business_case/failed/{name}.error.json", 1, size, "c", at)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"this is no JSON",
+        b"{",
+        b"\xff\xfe\x00",
+        b"\x89PNG\r\n",
+        b"null",
+        b"[]",
+        b"7",
+        b'"a text"',
+        b"[" * 100_000,
+        b'{"code": ' + b"9" * 10_000 + b"}",
+        b'{"code": {"a": 1}, "message": [1], "table": 7, "object": null, "failed_at": 12.5}',
+        b'{"code": "\\ud83d", "message": "\\udc00 half of a character", "table": "\\ud83d"}',
+        b'{"message": "' + b"x" * 60_000 + b'"}',
+        b'{"code": "a\\u0000b", "message": "\\u001b[31m", "failed_at": "yesterday"}',
+        '{"code": "ação", "message": "😀"}'.encode(),
+    ],
+)
+def test_no_bytes_beside_a_failed_object_stop_the_report(content: bytes) -> None:
+    found = parse_reason(reason(), content)
+    page = render(replace(GOOD, failed=[found], failed_count=1))
+    assert page.encode()
+    assert found.object == "gs://b/business_case/failed/a.parquet"
+    assert len(page) < 60_000 + len(render(GOOD))
+
+
+@dataclass
+class Bucket:
+    """A bucket whose reasons are as a test says; what is no bytes is raised."""
+
+    contents: dict[str, bytes | Exception]
+    most: int = 0
+    """The most that was asked for at once."""
+
+    def open(self, stored: StoredObject) -> "io.BytesIO":
+        content = self.contents[stored.name]
+        if isinstance(content, Exception):
+            raise content
+        bucket = self
+
+        class Content(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                assert size is not None
+                assert size > 0, "never all of it"
+                bucket.most = max(bucket.most, size)
+                return super().read(size)
+
+        return Content(content)
+
+
+def test_a_reason_that_has_gone_is_left_out_and_one_that_cannot_be_read_says_so() -> None:
+    good, gone, away = reason("good", hours_ago=3), reason("gone", hours_ago=2), reason("away")
+    contents: dict[str, bytes | Exception] = {
+        good.name: b'{"code": "part_changed", "object": "gs://b/x"}',
+        gone.name: TransientError("no longer there"),
+        away.name: ConnectionError("away"),
+    }
+    found = read_reasons(cast(ObjectStore, Bucket(contents)), [good, gone, away])
+    assert [(each.code, each.object) for each in found] == [
+        ("unreadable", "gs://b/business_case/failed/away"),
+        ("part_changed", "gs://b/x"),
+    ]
+    assert "ConnectionError: away" in found[0].message
+
+
+def test_a_huge_reason_is_not_read() -> None:
+    """Neither one that was huge when it was listed, nor one that has grown since."""
+    listed, grown = reason("listed", size=10**9), reason("grown")
+    bucket = Bucket({listed.name: AssertionError("read"), grown.name: b"{" + b" " * 10**6})
+    found = read_reasons(cast(ObjectStore, bucket), [listed, grown])
+    assert {each.code for each in found} == {"unreadable"}
+    assert any("1,000,000,000 bytes" in each.message for each in found)
+    assert bucket.most <= MOST_BYTES
+
+
+def test_only_the_newest_reasons_are_read() -> None:
+    many = [reason(f"x{hours}", hours_ago=hours) for hours in range(1, 100)]
+    bucket = Bucket({each.name: b"{}" for each in many[:MOST_SHOWN]})
+    assert len(read_reasons(cast(ObjectStore, bucket), many[::-1])) == MOST_SHOWN
+
+
+# ---- whether a report has to be published again
+
+
+def test_a_report_is_published_again_when_it_would_say_something_else_or_is_soon_too_old() -> None:
+    half = timedelta(hours=13)
+    before = Published.of(NOW, [need(Cause.LATE)])
+
+    def differs(hours: float, *needs: Attention) -> bool:
+        return Published.of(NOW + timedelta(hours=hours), list(needs)).differs(before, half)
+
+    assert not differs(12.9, need(Cause.LATE, since=NOW))
+    assert differs(13.1, need(Cause.LATE))
+    assert differs(0.1)
+    assert differs(0.1, need(Cause.LATE), need(Cause.EXTRACTION_FAILED))
+    assert differs(0.1, need(Cause.LATE, "cnpj_ws"))
+    assert Published.of(NOW, []).differs(None, half), "there is none yet"

@@ -98,7 +98,8 @@ def bucket(client: Client) -> Iterator[FaultProxy]:
 
 
 def load_jobs(client: Client, batch: Batch) -> list[str]:
-    return sorted(j.job_id for j in client.warehouse.list_jobs(max_results=1000) if batch.id in j.job_id)
+    jobs = [job.job_id for job in client.warehouse.list_jobs(max_results=1000)]
+    return sorted(id_ for id_ in jobs if id_.startswith("credix-load-") and batch.id in id_)
 
 
 def opened_loader(client: Client, warehouse: FaultProxy | None = None, bucket: FaultProxy | None = None) -> Loader:

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.core.state.certain import CertainStore
 from services.core.state.firestore import FirestoreStore
 from services.core.state.sqlite import SqliteStore
 from services.core.state.store import DocumentStore
@@ -19,8 +20,8 @@ class Place:
 
 
 def open_store(place: Place) -> DocumentStore:
-    """Open the store, in whatever process this is."""
+    """Open the store as ``open_state`` does, in whatever process this is."""
     if place.kind == "sqlite":
-        return SqliteStore(Path(place.address))
+        return CertainStore(SqliteStore(Path(place.address)))
     os.environ["FIRESTORE_EMULATOR_HOST"] = place.address
-    return FirestoreStore("contract-tests", "(default)", place.namespace)
+    return CertainStore(FirestoreStore("contract-tests", "(default)", place.namespace))

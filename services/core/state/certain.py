@@ -2,14 +2,17 @@
 
 A write that is repeated because its answer never came is refused by its own first try: "exists", "changed". So every
 write leaves a mark of its own in the document. After a refusal the document is read again: with the mark in it, the
-write was done. A document keeps its last marks, so that a write is recognised even when others have written since.
+write was done. A document keeps the last mark of each of its last writers, so that a write is recognised also when
+others have written since, however often.
 """
 
+import itertools
 import secrets
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Any
 
 import structlog
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -20,13 +23,9 @@ from services.core.state.store import Data, Document, DocumentChanged, DocumentE
 MARKS = "_writes"
 """Field of the marks, the newest last. Not a part of the content; documents from before it have none."""
 
-_KEPT = 16
-"""Marks that a document keeps: so many writes of others a lost answer may be behind."""
+_WRITERS = 16
+"""Marks that a document keeps: more threads than that do not write one document while an answer is waited for."""
 
-PATIENCE = timedelta(seconds=60)
-"""How long a call is repeated before its error is the caller's."""
-
-T = TypeVar("T")
 log = structlog.get_logger()
 
 
@@ -45,31 +44,35 @@ def _say(state: RetryCallState) -> None:
     log.warning("state.again", attempt=state.attempt_number, reason=str(error))
 
 
+AGAIN = Retrying(
+    retry=retry_if_exception_type(TransientError),
+    wait=wait_random_exponential(multiplier=0.05, max=2),
+    stop=stop_after_delay(60),
+    before_sleep=_say,
+    reraise=True,
+)
+"""How a call is repeated: for a minute, then its error is the caller's."""
+
+
 class CertainStore:
     """A document store that repeats what may pass, and whose refusals are another's doing.
 
-    Raises TransientError only when a call has failed for ``PATIENCE``. Whether it was done is then not known.
+    Raises TransientError only when a call has failed all the time. Whether it was done is not known then.
     """
 
-    def __init__(self, store: DocumentStore, patience: timedelta = PATIENCE) -> None:
+    def __init__(self, store: DocumentStore, again: Retrying = AGAIN) -> None:
         """Stand before a store.
 
         Args:
             store: whose answers can get lost; it raises TransientError then.
-            patience: how long a call is repeated.
+            again: how a call is repeated.
         """
-        self._store = store
-        self._again = Retrying(
-            retry=retry_if_exception_type(TransientError),
-            wait=wait_random_exponential(multiplier=0.05, max=2),
-            stop=stop_after_delay(patience.total_seconds()),
-            before_sleep=_say,
-            reraise=True,
-        )
+        self._store, self._again = store, again
+        self._writers = threading.local()
 
     def create(self, collection: str, id: str, data: Data, *, forget_after: datetime | None = None) -> Document:
         """Create a document; raises DocumentExists."""
-        mark = _new_mark()
+        mark = self._new_mark()
         marked = {**data, MARKS: mark}
 
         def write() -> Document:
@@ -87,8 +90,8 @@ class CertainStore:
         version: _Version = document.version
         if version.overtaken:
             raise DocumentChanged(f"{document.collection}/{document.id}")
-        mark = _new_mark()
-        marked = {**data, MARKS: " ".join([*version.marks, mark][-_KEPT:])}
+        mark = self._new_mark()
+        marked = {**data, MARKS: " ".join(_kept(version.marks, mark))}
         own = replace(document, version=version.own)
 
         def write() -> Document:
@@ -137,9 +140,16 @@ class CertainStore:
         """Close the store."""
         self._store.close()
 
+    def _new_mark(self) -> str:
+        """``<writer>.<number>``; a writer is a thread: its last write is known, or given up, when it writes again."""
+        if not hasattr(self._writers, "name"):
+            self._writers.name, self._writers.numbers = secrets.token_urlsafe(6), itertools.count(1)
+        return f"{self._writers.name}.{next(self._writers.numbers)}"
 
-def _new_mark() -> str:
-    return secrets.token_urlsafe(9)
+
+def _kept(marks: tuple[str, ...], mark: str) -> list[str]:
+    writer = mark.split(".")[0]
+    return [*(other for other in marks if other.split(".")[0] != writer), mark][-_WRITERS:]
 
 
 def _marks(document: Document) -> tuple[str, ...]:

@@ -13,6 +13,9 @@ from services.core.errors import DataError
 
 _PUBLISH_SECONDS = 60
 
+_MOST_NAMES = 100
+"""Of objects in one alert: a message has a limit, and whoever may land can land any number."""
+
 
 @dataclass(frozen=True)
 class Message:
@@ -91,7 +94,8 @@ class Publisher:
             "table": error.table,
             "batch_id": error.batch_id,
             "column": error.column,
-            "objects": objects,
+            "objects": objects[:_MOST_NAMES],
+            "object_count": len(objects),
         }
         future = self._client.publish(
             self._alert, json.dumps(facts).encode(), eventType="objects.rejected", code=error.code

@@ -141,6 +141,13 @@ class LoaderSettings(CoreSettings, WarehouseSettings):
     load_file_bytes: PositiveInt = Field(
         default=1024**3, description="Largest Parquet file that may be dropped into landing/ by hand, in bytes."
     )
+    load_file_unpacked_bytes: PositiveInt = Field(
+        default=16 * 1024**3, description="Most bytes that the rows of such a file may take, unpacked."
+    )
+    load_file_memory: Annotated[int, Field(ge=256 * 1024**2)] = Field(
+        default=400 * 1024**2,
+        description="Most memory, in bytes, of the process that reads such a file; there is one at a time.",
+    )
     sweep_grace: Duration = Field(
         default=timedelta(minutes=15),
         description="How long the sweep leaves alone what may still be somebody's work (ISO 8601, or seconds).",

@@ -115,7 +115,8 @@ def _convert(array: pa.Array, column: ManifestColumn, table: str) -> pa.Array:
     except pa.ArrowInvalid as error:
         raise DataError(
             "value_does_not_fit",
-            f"column {column.name} has a value that {column.type} cannot hold: {error}",
+            # Arrow's message would quote the value.
+            f"column {column.name} has a value that {column.type} cannot hold exactly, of type {array.type}",
             table=table,
             column=column.name,
         ) from error

@@ -116,7 +116,7 @@ def _convert(array: pa.Array, column: ManifestColumn, table: str) -> pa.Array:
         # Arrow's own words quote the value.
         raise DataError(
             "value_does_not_fit",
-            f"column {column.name} has a value that {column.type} cannot hold",
+            f"column {column.name} has a value that {column.type} cannot hold exactly, of type {array.type}",
             table=table,
             column=column.name,
         ) from None

@@ -104,6 +104,9 @@ class Batch(BaseModel):
         description="Only of a batch that no extraction announced (a file, a manifest of nobody): when it arrived. "
         "No row of it counts as read later.",
     )
+    manifest_sha256: str | None = Field(
+        default=None, description="Fingerprint of its manifest, noted before that is written; no other is its manifest."
+    )
     open: bool = Field(default=True, description="Whether the pipeline has still to look at it.")
     rows: int = 0
     size: int = Field(default=0, description="Bytes of Parquet.")
@@ -175,18 +178,24 @@ class Batch(BaseModel):
         )
 
     @classmethod
-    def from_manifest(cls, manifest: Manifest, table: Table) -> "Batch":
-        """A batch that the state does not know, as its manifest tells it."""
+    def unannounced(cls, manifest: Manifest, arrived_at: datetime, address: str) -> "Batch":
+        """A batch that no extraction announced: taken like a file, whatever its manifest says.
+
+        It moves no watermark, deletes nothing, and counts as read when it arrived at the latest.
+
+        Args:
+            manifest: what somebody put into landing/.
+            arrived_at: when the bucket got the manifest.
+            address: the manifest's gs:// address.
+        """
         return cls(
             id=manifest.batch_id,
-            run_id=manifest.run_id,
+            run_id=manifest.batch_id,
             table=manifest.table,
-            source=manifest.source if manifest.source != table.source else None,
-            mode=manifest.mode,
-            window=manifest.window,
-            extracted_at=manifest.extracted_at,
-            started_at=manifest.extracted_at,
-            added_columns=manifest.added_columns(table),
-            unrepresentable=manifest.unrepresentable,
-            drift=manifest.drift,
+            source=f"unannounced {address}",
+            mode=Mode.INCREMENTAL,
+            window=None,
+            extracted_at=min(manifest.extracted_at, arrived_at),
+            arrived_at=arrived_at,
+            started_at=arrived_at,
         )

@@ -8,6 +8,9 @@ PipelineError
  └── DataError            this batch or object cannot be loaded as it is: to failed/, reported, acknowledged
 """
 
+_MOST_CHARACTERS = 4_000
+"""Of a message: it goes into the state, an alert and a reason, which all have a limit."""
+
 
 class PipelineError(Exception):
     """An error that this pipeline raises itself."""
@@ -50,9 +53,14 @@ class DataError(PipelineError):
         object_name: str | None = None,
         column: str | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(_cut(message))
         self.code = code
         self.table = table
         self.batch_id = batch_id
         self.object_name = object_name
-        self.column = column
+        self.column = column if column is None else _cut(column)
+
+
+def _cut(text: str) -> str:
+    more = len(text) - _MOST_CHARACTERS
+    return f"{text[:_MOST_CHARACTERS]}… ({more} characters more)" if more > 0 else text

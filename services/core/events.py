@@ -14,6 +14,9 @@ from services.core.errors import DataError
 _PUBLISH_SECONDS = 30
 """For Pub/Sub to take a message: within a minute it is noted that it does not."""
 
+_MOST_NAMES = 100
+"""Of objects in one alert: a message has a limit, and whoever may land can land any number."""
+
 
 @dataclass(frozen=True)
 class Message:
@@ -92,7 +95,8 @@ class Publisher:
             "table": error.table,
             "batch_id": error.batch_id,
             "column": error.column,
-            "objects": objects,
+            "objects": objects[:_MOST_NAMES],
+            "object_count": len(objects),
         }
         future = self._client.publish(
             self._alert, json.dumps(facts).encode(), eventType="objects.rejected", code=error.code

@@ -1,15 +1,18 @@
 """Google Cloud Storage as the pipeline's buckets; apart, because importing its client takes a quarter of a second."""
 
+import base64
 import io
 from collections.abc import Mapping
 from typing import BinaryIO, cast
 
+import google_crc32c
 from google.api_core.exceptions import NotFound, PreconditionFailed
+from google.api_core.retry import Retry
 from google.cloud.storage import Blob, Client
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from services.core.errors import DataError, TransientError
-from services.core.storage import StoredObject
+from services.core.storage import Copied, StoredObject
 
 _UPLOAD_BYTES = 8 * 1024 * 1024
 """What the client copies of an object at a time while it sends it."""
@@ -19,6 +22,9 @@ _REQUEST_SECONDS = 60.0
 
 _RANGE_BYTES = 1024 * 1024
 """What is fetched at a time of an object that is read in places."""
+
+_TRIES = 5
+"""How often a copy looks again at a name that another process takes or frees in the same moment."""
 
 
 class GcsObjectStore:
@@ -55,7 +61,8 @@ class GcsObjectStore:
         except PreconditionFailed:
             # Either a retry whose first answer was lost, or somebody else's object.
             found = self._client.bucket(bucket).get_blob(name, retry=self._retry, timeout=self._seconds)
-            if found is None or found.download_as_bytes() != data.getvalue():
+            # Compared by its description: somebody else's object may be of any size.
+            if found is None or (found.size, found.crc32c) != (data.getbuffer().nbytes, _crc32c(data)):
                 raise DataError(
                     "object_exists", f"gs://{bucket}/{name} exists with other content", object_name=name
                 ) from None
@@ -97,27 +104,59 @@ class GcsObjectStore:
         found = self._client.list_blobs(bucket, prefix=prefix, retry=self._retry, timeout=self._seconds)
         return [_described(blob) for blob in found]
 
-    def move(self, stored: StoredObject, to_bucket: str, to_name: str) -> bool:
-        """Copy, verify, delete this generation of an object; False when it is gone, or another one is in its place."""
-        source = self._client.bucket(stored.bucket)
-        blob = source.get_blob(stored.name, retry=self._retry, timeout=self._seconds)
-        if blob is None or int(blob.generation) != stored.generation:
-            return False
-        target = self._client.bucket(to_bucket).blob(to_name)
+    def copy(self, stored: StoredObject, to_bucket: str, to_name: str) -> Copied:
+        """Copy this generation of an object to a name that is free, or has the same content already.
+
+        The rewrite is sent with "only if nothing is there", so that one which arrives late cannot write over what was
+        put there meanwhile.
+
+        Raises:
+            TransientError: others took and freed the name all the time.
+        """
+        source = self._client.bucket(stored.bucket).get_blob(stored.name, retry=self._retry, timeout=self._seconds)
+        if source is None or int(source.generation) != stored.generation:
+            return "gone"
+        bucket = self._client.bucket(to_bucket)
+        for _ in range(_TRIES):
+            there = bucket.get_blob(to_name, retry=self._retry, timeout=self._seconds)
+            if there is not None:
+                return "there" if (there.size, there.crc32c) == (stored.size, stored.crc32c) else "taken"
+            try:
+                _rewrite(source, bucket.blob(to_name), self._retry)
+            except NotFound:
+                return "gone"  # another handler of the same batch was faster
+            except PreconditionFailed:
+                continue  # another process has put an object there: look at it
+        raise TransientError(f"gs://{to_bucket}/{to_name} was taken and freed {_TRIES} times by others")
+
+    def delete(self, stored: StoredObject) -> bool:
+        """Delete this generation of an object; False when it is gone, or another one is in its place."""
         try:
-            token, _, _ = target.rewrite(blob, retry=self._retry)
-            while token is not None:
-                token, _, _ = target.rewrite(blob, token=token, retry=self._retry)
-        except NotFound:
-            return False  # another handler of the same batch was faster
-        target.reload(retry=self._retry, timeout=self._seconds)
-        if (target.size, target.crc32c) != (blob.size, blob.crc32c):
-            raise TransientError(f"copy of gs://{stored.bucket}/{stored.name} to gs://{to_bucket}/{to_name} differs")
-        try:
-            source.delete_blob(stored.name, if_generation_match=stored.generation, retry=self._retry)
+            self._client.bucket(stored.bucket).delete_blob(
+                stored.name, if_generation_match=stored.generation, retry=self._retry
+            )
         except (NotFound, PreconditionFailed):
-            return False  # another handler was faster with the same copy, or there is another object now
+            return False
         return True
+
+
+def _rewrite(source: Blob, target: Blob, retry: Retry) -> None:
+    """Copy inside Cloud Storage, of this generation of the source, to a name that has no object.
+
+    Raises:
+        NotFound: the source is gone.
+        PreconditionFailed: the name has an object.
+    """
+    token = None
+    while True:
+        token, _, _ = target.rewrite(source, token=token, if_generation_match=0, retry=retry)
+        if token is None:
+            return
+
+
+def _crc32c(data: io.BytesIO) -> str:
+    """Base64, as Cloud Storage gives it."""
+    return base64.b64encode(int(google_crc32c.value(data.getvalue())).to_bytes(4, "big")).decode()
 
 
 def _described(blob: Blob) -> StoredObject:

@@ -2,12 +2,15 @@
 
 import hashlib
 import json
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from services.core.tables import ColumnType, Mode, Table
-from services.core.window import Window
+from services.core.window import Instant, Window
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+"""What BigQuery and the state hold as an integer."""
 
 
 class Part(BaseModel):
@@ -15,10 +18,10 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    object_name: str
-    generation: int
-    rows: int = Field(ge=0)
-    size: int = Field(ge=0, description="Bytes.")
+    object_name: str = Field(max_length=1024)
+    generation: Count
+    rows: Count
+    size: Count = Field(description="Bytes.")
     crc32c: str = Field(description="Base64, as Cloud Storage gives it.")
 
 
@@ -31,7 +34,9 @@ class ManifestColumn(BaseModel):
     type: ColumnType
     required: bool = False
     source_type: str | None = Field(default=None, description="PostgreSQL's type; None when the source has it no more.")
-    unrepresentable: int = Field(default=0, description="Values that the type could not hold, by the column's policy.")
+    unrepresentable: Count = Field(
+        default=0, description="Values that the type could not hold, by the column's policy."
+    )
 
 
 class Manifest(BaseModel):
@@ -46,12 +51,18 @@ class Manifest(BaseModel):
     source: str = Field(description="Relation, or gs:// address of a file that was dropped into landing/ by hand.")
     mode: Mode
     window: Window | None = Field(description="None for a file: it says nothing about how far the source is covered.")
-    extracted_at: AwareDatetime
-    rows: int
-    columns: list[ManifestColumn]
+    extracted_at: Instant
+    rows: Count
+    columns: Annotated[list[ManifestColumn], FailFast()]
     schema_fingerprint: str
-    drift: list[str] = Field(default_factory=list, description="How the source differed from the declared columns.")
-    parts: list[Part]
+    drift: Annotated[list[str], FailFast()] = Field(
+        default_factory=list, description="How the source differed from the declared columns."
+    )
+    parts: Annotated[list[Part], FailFast()]
+
+    def encoded(self) -> bytes:
+        """As it is written."""
+        return self.model_dump_json(indent=2).encode()
 
     def added_columns(self, table: Table) -> list[ManifestColumn]:
         """The columns beyond the declared ones."""
@@ -59,9 +70,19 @@ class Manifest(BaseModel):
         return [column for column in self.columns if column.name not in declared]
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Rows, parts and bytes."""
+        return {"rows": self.rows, "parts": len(self.parts), "size": sum(part.size for part in self.parts)}
+
+    @property
     def unrepresentable(self) -> dict[str, int]:
         """Per column, the values that its type could not hold; only columns that have such."""
         return {column.name: column.unrepresentable for column in self.columns if column.unrepresentable}
+
+
+def manifest_fingerprint(content: bytes) -> str:
+    """SHA-256 of a manifest as it is written, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def schema_fingerprint(columns: list[ManifestColumn]) -> str:

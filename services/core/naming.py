@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 BATCH_ID = r"\d{8}T\d{12}Z-[0-9a-f]{8}"
 _MOST_NAME_BYTES = 990
@@ -23,6 +23,14 @@ _OBJECT = re.compile(
 def new_batch_id(at: datetime) -> str:
     """Make a batch id: sortable by time (UTC, microseconds), unique by 32 random bits."""
     return f"{at:%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(4)}"
+
+
+def batch_time(batch_id: str) -> datetime | None:
+    """The time that a batch id begins with; None when there is no such time."""
+    try:
+        return datetime.strptime(batch_id.split("Z")[0], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def file_batch_id(bucket: str, object_name: str, generation: int, created_at: datetime) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import structlog
 
 from services.core.errors import DataError
-from services.core.landing import free_name
+from services.core.landing import put_away
 from services.core.naming import mirrored
 from services.core.settings import CoreSettings
 from services.core.storage import ObjectStore, StoredObject
@@ -23,12 +23,13 @@ def reject(
 ) -> None:
     """Move landed objects to failed/ with ``<object>.error.json``.
 
-    The reason is written before the object moves, so that no object is ever in failed/ without one. Safe to repeat.
+    The object is copied, then its reason is written, then it is deleted in landing/: whoever finds it gone from there
+    writes nothing, and whoever ends in between leaves it there, to be rejected again. Safe to repeat.
 
     Args:
         objects: the buckets.
         settings: where landing/ and failed/ are.
-        found: objects in landing/; those that are gone were rejected before.
+        found: objects in landing/; those that are gone were moved by another process, which says why.
         error: the reason.
         attempts: how often it was tried.
     """
@@ -36,11 +37,13 @@ def reject(
         target = mirrored(stored.name, settings.landing_prefix, settings.failed_prefix)
         if target.endswith(REASON):
             target = f"{target}~{stored.generation}"  # it is no reason, and must not be in the place of one
-        target = free_name(objects, stored, settings.landing_bucket, target)
+        place = put_away(objects, stored, settings.landing_bucket, target)
+        if place is None:
+            continue
         content = json.dumps(error_document(stored, error, attempts), indent=2, ensure_ascii=False).encode()
-        objects.replace(settings.landing_bucket, f"{target}{REASON}", content, "application/json")
-        objects.move(stored, settings.landing_bucket, target)
-        log.error("object.rejected", object=stored.name, failed_object=target, code=error.code, reason=str(error))
+        objects.replace(settings.landing_bucket, f"{place}{REASON}", content, "application/json")
+        objects.delete(stored)
+        log.error("object.rejected", object=stored.name, failed_object=place, code=error.code, reason=str(error))
 
 
 def error_document(stored: StoredObject, error: DataError, attempts: int) -> dict[str, object]:

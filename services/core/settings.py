@@ -5,6 +5,7 @@ read the emulators' variables themselves (``STORAGE_EMULATOR_HOST``, ``PUBSUB_EM
 ``FIRESTORE_EMULATOR_HOST``, ``BIGQUERY_EMULATOR_HOST``): the services have no setting of their own for those.
 """
 
+import itertools
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -18,10 +19,14 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.core.errors import ConfigurationError
+
+_PREFIX = r"^[^/]+(/[^/]+)*$"
+"""Names between single slashes, none before the first or after the last."""
 
 
 def _seconds(value: object) -> object:
@@ -44,10 +49,16 @@ class CoreSettings(BaseSettings):
     tables_file: Path = Field(default=Path("config/tables.yaml"), description="The declared tables.")
 
     landing_bucket: str = Field(default="data_lake_credix", description="Bucket of the landing and failed prefixes.")
-    landing_prefix: str = Field(default="business_case/landing", description="Prefix where batches land.")
-    failed_prefix: str = Field(default="business_case/failed", description="Prefix of what could not be loaded.")
+    landing_prefix: str = Field(
+        default="business_case/landing", pattern=_PREFIX, description="Prefix where batches land."
+    )
+    failed_prefix: str = Field(
+        default="business_case/failed", pattern=_PREFIX, description="Prefix of what could not be loaded."
+    )
     archive_bucket: str = Field(default="data_lake_credix_archive", description="Bucket of loaded objects.")
-    archive_prefix: str = Field(default="business_case/archive", description="Prefix of loaded objects.")
+    archive_prefix: str = Field(
+        default="business_case/archive", pattern=_PREFIX, description="Prefix of loaded objects."
+    )
 
     state_backend: Literal["firestore", "sqlite"] = Field(
         default="firestore", description="Where the state is kept; sqlite is for one machine."
@@ -69,6 +80,19 @@ class CoreSettings(BaseSettings):
     fault_file: Path | None = Field(
         default=None, description="Tests only: file that names the fault point at which a process kills itself."
     )
+
+    @model_validator(mode="after")
+    def _prefixes_apart(self) -> "CoreSettings":
+        """What is swept is not what was swept: a failed/ inside landing/ would be refused anew for ever."""
+        places = {
+            "LANDING_PREFIX": f"{self.landing_bucket}/{self.landing_prefix}/",
+            "FAILED_PREFIX": f"{self.landing_bucket}/{self.failed_prefix}/",
+            "ARCHIVE_PREFIX": f"{self.archive_bucket}/{self.archive_prefix}/",
+        }
+        for (name, place), (other, within) in itertools.permutations(places.items(), 2):
+            if within.startswith(place):
+                raise ValueError(f"{other} (gs://{within}) lies within {name} (gs://{place}); they have to be apart")
+        return self
 
 
 class SourceSettings(BaseSettings):
@@ -138,6 +162,26 @@ class WarehouseSettings(BaseSettings):
         default="credix-alerts", description="Topic for what was refused, and for batches that wait for a person."
     )
 
+    @model_validator(mode="after")
+    def _datasets_apart(self) -> "WarehouseSettings":
+        """Each layer has a dataset of its own; some tools take names that differ in case alone for one."""
+        for (name, dataset), (other, another) in itertools.combinations(self._datasets().items(), 2):
+            if dataset.casefold() == another.casefold():
+                raise ValueError(
+                    f"{name} and {other} are both {another}: every layer needs a dataset of its own, "
+                    "as tables of the temp dataset are dropped and written over"
+                )
+        return self
+
+    def _datasets(self) -> dict[str, str]:
+        """The datasets that are written, by what names them."""
+        return {
+            "DATASET_TEMP": self.dataset_temp,
+            "DATASET_BRONZE": self.dataset_bronze,
+            "DATASET_SILVER": self.dataset_silver,
+            "DATASET_GOLD": self.dataset_gold,
+        }
+
 
 class LoaderSettings(CoreSettings, WarehouseSettings):
     """Settings of the loader."""
@@ -148,6 +192,13 @@ class LoaderSettings(CoreSettings, WarehouseSettings):
     )
     load_file_bytes: PositiveInt = Field(
         default=1024**3, description="Largest Parquet file that may be dropped into landing/ by hand, in bytes."
+    )
+    load_file_unpacked_bytes: PositiveInt = Field(
+        default=16 * 1024**3, description="Most bytes that the rows of such a file may take, unpacked."
+    )
+    load_file_memory: Annotated[int, Field(ge=256 * 1024**2)] = Field(
+        default=400 * 1024**2,
+        description="Most memory, in bytes, of the process that reads such a file; there is one at a time.",
     )
     sweep_grace: Duration = Field(
         default=timedelta(minutes=15),
@@ -196,6 +247,10 @@ class TransformerSettings(CoreSettings, WarehouseSettings):
         default=SecretStr(""), description="Where they go instead, in the form of Microsoft Teams' webhooks."
     )
 
+    def _datasets(self) -> dict[str, str]:
+        elementary = self.dataset_elementary
+        return super()._datasets() | {"DATASET_ELEMENTARY": elementary, "its tests' dataset": f"{elementary}__tests"}
+
     @field_validator("teams_webhook")
     @classmethod
     def _one_webhook(cls, teams: SecretStr, others: ValidationInfo) -> SecretStr:
@@ -226,5 +281,5 @@ def read_settings(settings: type[S]) -> S:
     try:
         return settings()
     except ValidationError as error:
-        problems = "; ".join(f"{str(p['loc'][0]).upper()}: {p['msg']}" for p in error.errors())
+        problems = "; ".join(": ".join([*(str(at).upper() for at in p["loc"][:1]), p["msg"]]) for p in error.errors())
         raise ConfigurationError(f"settings of {settings.__name__}: {problems}") from error

@@ -1,10 +1,10 @@
-"""Objects in buckets: create once, read, list, and a move that loses nothing. What the pipeline needs of a bucket."""
+"""Objects in buckets: create once, read, list, copy where nothing is, delete one generation."""
 
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,10 @@ class StoredObject:
     """Base64."""
     created_at: datetime
     """UTC."""
+
+
+Copied = Literal["there", "taken", "gone"]
+"""How a copy ended: the object is there; another one is, and stays; this generation of the source is gone."""
 
 
 class ObjectStore(Protocol):
@@ -55,9 +59,11 @@ class ObjectStore(Protocol):
     def list(self, bucket: str, prefix: str) -> list[StoredObject]:
         """The objects below a prefix, by name."""
 
-    def move(self, stored: StoredObject, to_bucket: str, to_name: str) -> bool:
-        """Copy, verify, delete this generation of an object; False when it is gone, or another one is in its place.
+    def copy(self, stored: StoredObject, to_bucket: str, to_name: str) -> Copied:
+        """Copy this generation of an object to a name that is free, or has the same content already.
 
-        Raises:
-            TransientError: the copy differs from the original, which stays.
+        Harmless however late it is sent: it never writes over another object.
         """
+
+    def delete(self, stored: StoredObject) -> bool:
+        """Delete this generation of an object; False when it is gone, or another one is in its place."""

@@ -240,6 +240,7 @@ class Table(Declaration):
 EXTRACTED_AT = Column(
     name="_extracted_at",
     type=ColumnType.TIMESTAMP,
+    required=True,
     description="Source's clock when the row was read: of two versions of a row, the later one is newer.",
 )
 """Column that every Parquet part ends with."""

@@ -1,9 +1,21 @@
 """Windows of a cursor and how they chain. Pure functions over UTC datetimes; a date is its midnight."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is not within the years 1 to 9999 of UTC") from error
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A time in UTC; one with another offset becomes it, if it can."""
 
 
 class Window(BaseModel):
@@ -11,8 +23,8 @@ class Window(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    low: AwareDatetime | None
-    high: AwareDatetime
+    low: Instant | None
+    high: Instant
 
     def starts_within(self, covered: datetime | None) -> bool:
         """Whether nothing lies between what is covered and this window's start."""

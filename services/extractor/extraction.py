@@ -14,7 +14,7 @@ from services.core.batch import Batch, BatchError, BatchState, Step
 from services.core.errors import DataError, LeaseBusy, TransientError
 from services.core.faults import fault_point
 from services.core.landing import batch_objects, put_manifest
-from services.core.manifest import Manifest, Part
+from services.core.manifest import Manifest, Part, manifest_fingerprint
 from services.core.naming import manifest_object, new_batch_id
 from services.core.parquet import empty_part
 from services.core.rejection import reject
@@ -204,7 +204,10 @@ class Extractor:
                 counts = found.unrepresentable
                 columns = [c.model_copy(update={"unrepresentable": counts.get(c.name, 0)}) for c in plan.columns]
                 fault_point("extractor.read")
-                manifest = put_manifest(self.objects, self.settings, table, batch, columns, found.parts)
+                manifest = batch.manifest(table, columns, found.parts)
+                self.state.announce(batch.id, manifest_fingerprint(manifest.encoded()))
+                fault_point("extractor.manifest_announced")
+                put_manifest(self.objects, self.settings, batch, manifest)
             except BaseException as error:
                 if self._goes_on(batch, error):
                     log.warning("extraction.left_for_the_next_try", reason=told(error), kind=kind(error))
@@ -234,14 +237,9 @@ class Extractor:
         return on_cloud_run and passing and not lasting and shared_plan(self.state.store, batch.id) is not None
 
     def _note_landed(self, table: Table, manifest: Manifest) -> None:
-        counts = {
-            "rows": manifest.rows,
-            "parts": len(manifest.parts),
-            "size": sum(part.size for part in manifest.parts),
-        }
-        log.info("batch.landed", **counts, unrepresentable=manifest.unrepresentable, drift=manifest.drift)
+        log.info("batch.landed", **manifest.counts, unrepresentable=manifest.unrepresentable, drift=manifest.drift)
         facts = {
-            **counts,
+            **manifest.counts,
             "added_columns": manifest.added_columns(table),
             "unrepresentable": manifest.unrepresentable,
         }
@@ -377,7 +375,8 @@ class Extractor:
             if batch.state is not BatchState.EXTRACTING:
                 continue
             name = manifest_object(self.settings.landing_prefix, table.name, batch.id)
-            if self.objects.stat(self.settings.landing_bucket, name) is not None:
+            announced = batch.manifest_sha256 is not None  # else what is there is no manifest of an extraction
+            if announced and self.objects.stat(self.settings.landing_bucket, name) is not None:
                 log.info("batch.found_landed", batch_id=batch.id)
                 self.state.step(batch.id, Step.LAND)
                 self.state.forget_plan(batch.id)

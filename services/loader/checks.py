@@ -1,65 +1,50 @@
-"""What must hold of a batch before it is loaded; each check names what is wrong and what to do."""
+"""What must hold of a batch's table and parts before it is loaded; each check names what is wrong and what to do."""
 
-from pydantic import ValidationError
+from datetime import datetime
 
 from services.core.errors import DataError
 from services.core.manifest import Manifest
-from services.core.naming import LandedObject, batch_objects_prefix
+from services.core.naming import batch_time
 from services.core.storage import ObjectStore
-from services.core.tables import Column, SchemaDrift, Table, Tables
-
-MOST_PARTS = 10_000
-MOST_BYTES = 15 * 1024**4
-"""Of one load job (https://cloud.google.com/bigquery/quotas#load_jobs)."""
+from services.core.tables import SchemaDrift, Table, Tables
 
 
-def read_manifest(content: bytes, landed: LandedObject, landing_prefix: str) -> Manifest:
-    """Read a manifest and check it against its name.
+def check_takes_files(table: Table) -> None:
+    """A table takes rows that no extraction has announced: a file, or a manifest of nobody.
 
     Raises:
-        DataError: it cannot be read, is another batch's, names objects of others, or does not add up.
+        DataError: it does not.
     """
-    try:
-        manifest = Manifest.model_validate_json(content)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()[:5])
-        raise DataError("manifest_invalid", f"the manifest cannot be read: {problems}") from error
-    if (manifest.table, manifest.batch_id) != (landed.table, landed.batch_id):
+    if not table.key:
+        raise DataError("table_without_key", "a table without a key takes whole snapshots only; run the extractor")
+    if masked := [column.name for column in table.columns if column.mask is not None]:
+        raise DataError(
+            "masked_column",
+            f"column {masked[0]} is masked inside PostgreSQL, and this would bring it in clear; run the extractor",
+            column=masked[0],
+        )
+
+
+def check_unannounced(manifest: Manifest, table: Table, arrived_at: datetime) -> None:
+    """A batch that no extraction announced can be taken like a file.
+
+    Raises:
+        DataError: it cannot.
+    """
+    check_takes_files(table)
+    began = batch_time(manifest.batch_id)
+    if began is None or began > arrived_at:
         raise DataError(
             "manifest_invalid",
-            f"the manifest is of batch {manifest.batch_id} of {manifest.table}, its name says otherwise",
+            f"the batch's id says that it began after its manifest arrived ({arrived_at.isoformat()}), "
+            "and no extraction has announced it",
         )
-    _check_names(manifest)
-    prefix = batch_objects_prefix(landing_prefix, landed.table, landed.batch_id)
-    names = [part.object_name for part in manifest.parts]
-    if foreign := [name for name in names if not name.startswith(prefix)]:
-        raise DataError("manifest_invalid", f"the manifest names objects of others: {', '.join(foreign)}")
-    if len(set(names)) < len(names):
-        raise DataError("manifest_invalid", "the manifest names a part twice")
-    if manifest.rows != sum(part.rows for part in manifest.parts) or not manifest.parts:
-        raise DataError("manifest_invalid", "the manifest's row counts do not add up, or it has no parts")
-    if len(manifest.parts) > MOST_PARTS or sum(part.size for part in manifest.parts) > MOST_BYTES:
+    if added := [column.name for column in manifest.added_columns(table)]:
         raise DataError(
-            "batch_too_large",
-            f"{len(manifest.parts)} parts; BigQuery loads at most {MOST_PARTS} parts and {MOST_BYTES} bytes at once: "
-            "raise EXTRACT_PART_ROWS, or extract a shorter window",
+            "unexpected_column",
+            f"no extraction has announced the batch, and column {', '.join(added)} is not declared in tables.yaml",
+            column=added[0],
         )
-    return manifest
-
-
-def _check_names(manifest: Manifest) -> None:
-    """Column names are BigQuery's, which do not differ in case alone."""
-    seen: set[str] = set()
-    for column in manifest.columns:
-        try:
-            Column(name=column.name, type=column.type)
-        except ValidationError as error:
-            raise DataError(
-                "manifest_invalid", f"column {column.name!r} has no name that BigQuery takes", column=column.name
-            ) from error
-        if column.name.lower() in seen:
-            raise DataError("manifest_invalid", f"the manifest has column {column.name} twice", column=column.name)
-        seen.add(column.name.lower())
 
 
 def check_table(manifest: Manifest, tables: Tables, tables_file: str) -> Table:

@@ -5,6 +5,7 @@ Every step may run again: a redelivered event goes through all of them and chang
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 import structlog
@@ -15,8 +16,8 @@ from services.core.errors import DataError
 from services.core.events import ObjectFinalized
 from services.core.faults import fault_point
 from services.core.jobs import StillRunning
-from services.core.landing import archive, batch_objects
-from services.core.manifest import Manifest
+from services.core.landing import archive, batch_objects, put_manifest
+from services.core.manifest import Manifest, manifest_fingerprint
 from services.core.naming import LandedObject, file_table, manifest_object, parse_landed
 from services.core.rejection import reject
 from services.core.settings import LoaderSettings
@@ -25,8 +26,10 @@ from services.core.storage import ObjectStore, StoredObject
 from services.core.tables import Table, Tables
 from services.core.telling import kind_and_words
 from services.core.warehouse import hashed_table_id
-from services.loader.checks import check_parts, check_table, read_manifest
+from services.loader.checks import check_parts, check_table, check_unannounced
+from services.loader.files.landing import file_batch, land_parts
 from services.loader.load_job import load
+from services.loader.manifests import MOST_MANIFEST_BYTES, ForeignManifest, check_announced, check_size, read_manifest
 from services.loader.stable import refresh_stable
 
 log = structlog.get_logger()
@@ -108,9 +111,6 @@ class Loader:
         except DataError as error:
             self.reject_objects([stored], error)
             return "rejected"
-        # Imported here: pyarrow is for the rare file, and takes a tenth of a second of every cold start.
-        from services.loader.files import file_batch
-
         batch = file_batch(stored, table)
         with structlog.contextvars.bound_contextvars(table=table.name, batch_id=batch.id):
             try:
@@ -144,31 +144,64 @@ class Loader:
         return table
 
     def _load_file(self, stored: StoredObject, table: Table, batch: Batch) -> Result:
-        from services.loader.files import land_file
-
         known = self.state.batch(batch.id)
         if known is None or known.state in (BatchState.EXTRACTING, BatchState.LANDED):
-            manifest = land_file(self.objects, self.settings, table, stored)
+            batch, manifest = land_parts(self.objects, self.settings, table, stored)
+            self._note(batch, manifest, manifest.encoded())
+            fault_point("loader.file_noted")
+            put_manifest(self.objects, self.settings, batch, manifest)
+            fault_point("loader.file_landed")
             log.info("file.landed", object=stored.name, rows=manifest.rows)
         return self._handle_manifest(LandedObject(table.name, batch.id, None))
 
     def _handle_manifest(self, landed: LandedObject) -> Result:
+        name = manifest_object(self.settings.landing_prefix, landed.table, landed.batch_id)
+        stored = self.objects.stat(self.settings.landing_bucket, name)
+        readable = stored is not None and stored.size <= MOST_MANIFEST_BYTES
+        content = self.objects.read(self.settings.landing_bucket, name) if readable else None
+        # Asked after the manifest was read: an extraction announces its manifest before it writes it.
         batch = self.state.batch(landed.batch_id)
+        if batch is not None and batch.table != landed.table:
+            raise DataError("manifest_invalid", f"batch {batch.id} is one of table {batch.table}")
         if batch is not None and batch.state in IN_TEMP:
             self.finish(batch)
             return "already_loaded"
         if batch is not None and batch.state is BatchState.FAILED:
             raise _failed_before(batch)
-        name = manifest_object(self.settings.landing_prefix, landed.table, landed.batch_id)
-        content = self.objects.read(self.settings.landing_bucket, name)
-        if content is None:
+        if stored is None or (readable and content is None):
             return self._without_manifest(landed)
+        if batch is not None:
+            try:
+                check_announced(batch, content)
+            except ForeignManifest as error:
+                # The batch goes on: only this object is refused, and the extraction will write its own.
+                error.table, error.batch_id = landed.table, landed.batch_id
+                self.reject_objects([stored], error)
+                return "rejected"
+        check_size(stored.size)
+        content = content or b""
         manifest = read_manifest(content, landed, self.settings.landing_prefix)
         table = check_table(manifest, self.tables, str(self.settings.tables_file))
-        self.state.create_batch(Batch.from_manifest(manifest, table))
+        if batch is None:
+            check_unannounced(manifest, table, stored.created_at)
         check_parts(manifest, self.objects, self.settings.landing_bucket)
+        if batch is None:
+            address = f"gs://{stored.bucket}/{name}#{stored.generation}"
+            self._note(Batch.unannounced(manifest, stored.created_at, address), manifest, content)
         self.finish(self._load(table, manifest))
         return "loaded"
+
+    def _note(self, batch: Batch, manifest: Manifest, content: bytes) -> None:
+        """Note a batch that comes from no extraction, with its manifest, unless the state has it already.
+
+        Raises:
+            DataError: it has it with another manifest.
+        """
+        facts = manifest.counts | {"manifest_sha256": manifest_fingerprint(content)}
+        if not self.state.create_batch(batch.after(Step.LAND, datetime.now(UTC), **facts)):
+            known = self.state.batch(batch.id)
+            if known is not None:
+                check_announced(known, content)
 
     def _without_manifest(self, landed: LandedObject) -> Result:
         """The manifest is gone: another handler of the same event has archived or rejected the batch meanwhile."""
@@ -200,12 +233,11 @@ class Loader:
         loaded = self.state.step(
             batch.id,
             Step.LOAD,
-            rows=manifest.rows,
-            parts=len(manifest.parts),
-            size=sum(part.size for part in manifest.parts),
+            **manifest.counts,
             load_seconds=round(time.monotonic() - started, 3),
-            added_columns=manifest.added_columns(table),
-            unrepresentable=manifest.unrepresentable,
+            # What a manifest says that no extraction announced counts for nothing beyond its parts.
+            added_columns=[] if batch.arrived_at else manifest.added_columns(table),
+            unrepresentable={} if batch.arrived_at else manifest.unrepresentable,
         )
         fault_point("loader.loaded")
         if loaded.state is BatchState.FAILED:
@@ -236,7 +268,8 @@ class Loader:
     ) -> Result:
         """Fail a batch in the state, then move all its objects, and others that came with it, to failed/."""
         attempts = 1
-        if self.state.batch(batch_id) is not None:
+        known = self.state.batch(batch_id)
+        if known is not None and known.table == table:
             reason = BatchError(code=error.code, message=str(error), column=error.column)
             batch = self.state.step(batch_id, Step.REJECT, error=reason)
             if batch.state is not BatchState.FAILED:

@@ -106,6 +106,8 @@ class Sweep:
     def _parts(self, table: str, batch_id: str, swept: Swept) -> None:
         """Parts without a manifest: of a batch that is being extracted, was loaded, has failed, or of nobody."""
         batch = self.loader.state.batch(batch_id)
+        if batch is not None and batch.table != table:
+            batch = None  # the id is another table's
         if batch is not None and batch.state in IN_TEMP:
             self.loader.finish(batch)
             swept.done["batch_archived"] += 1

@@ -247,6 +247,14 @@ class PipelineState:
         """
         return self.change_batch(batch_id, lambda batch: batch.after(step, datetime.now(UTC), **facts))
 
+    def announce(self, batch_id: str, manifest_sha256: str) -> None:
+        """Note which manifest is about to be written: the loader takes no other for the batch's.
+
+        Raises:
+            KeyError: the state does not know the batch.
+        """
+        self.change_batch(batch_id, lambda b: b.model_copy(update={"manifest_sha256": manifest_sha256}))
+
     def forget_plan(self, batch_id: str) -> None:
         """Remove a batch's plan and chunks, the plan first: nobody claims any more. Safe to repeat."""
         plan = self.store.get(PLANS, batch_id)

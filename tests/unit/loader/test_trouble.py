@@ -23,7 +23,7 @@ from services.core.naming import manifest_object, part_object
 from services.core.settings import LoaderSettings
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
-from services.core.storage import ObjectStore, StoredObject
+from services.core.storage import Copied, ObjectStore, StoredObject
 from services.core.tables import Column, ColumnType, Mode, Table, Tables
 from services.core.window import Window
 from services.loader.loading import FINISHING, Loader
@@ -72,8 +72,12 @@ class Buckets:
         self._ask("list")
         return [self._described(name) for name in sorted(self.content) if name.startswith(prefix)]
 
-    def move(self, stored: StoredObject, to_bucket: str, to_name: str) -> bool:
-        self._ask("move")
+    def copy(self, stored: StoredObject, to_bucket: str, to_name: str) -> Copied:
+        self._ask("copy")
+        return "there"
+
+    def delete(self, stored: StoredObject) -> bool:
+        self._ask("delete")
         return self.content.pop(stored.name, None) is not None
 
 
@@ -179,7 +183,7 @@ def test_a_load_that_takes_long_is_no_trouble(place: Place, monkeypatch: pytest.
     assert (place.batch().state, place.batch().trouble) == (BatchState.LANDED, None)
 
 
-@pytest.mark.parametrize("away", ["list", "move", "Pub/Sub"])
+@pytest.mark.parametrize("away", ["list", "copy", "delete", "Pub/Sub"])
 def test_what_is_loaded_and_not_archived_or_announced_is_in_trouble(place: Place, away: str) -> None:
     """Also when the event comes again; when it ends well, the trouble has ended too."""
     place.announcer.away = away == "Pub/Sub"

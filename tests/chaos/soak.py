@@ -35,7 +35,7 @@ from local.sample.seeding import seed as fill
 from local.sample.spec import SampleSpec
 from local.source import connect
 from local.stack.home import Home
-from local.stack.options import StackOptions
+from local.stack.options import REPOSITORY, StackOptions
 from local.stack.plan import PORT_NAMES
 from local.stack.ports import HOST, choose_ports
 from local.stack.record import Keepsake, write_record
@@ -247,8 +247,13 @@ def _planned_warehouse(home: Path) -> str:
     return f"http://{HOST}:{ports['warehouse-rest']}"
 
 
-def run(options: Options, folder: Path) -> Report:
-    """Run a soak in a folder, of which the logs stay.
+def run(options: Options, folder: Path, dbt_project: Path = REPOSITORY / "dbt") -> Report:
+    """Run a soak.
+
+    Args:
+        options: how long, and which.
+        folder: its place, of which the logs stay.
+        dbt_project: whose models are built.
 
     Raises:
         StackError: the stack did not start, or what landed did not come home.
@@ -260,6 +265,7 @@ def run(options: Options, folder: Path) -> Report:
             profile=options.profile,  # type: ignore[arg-type]  # checked by pydantic
             home=home,
             tables_file=writers.declared(folder),
+            dbt_project=dbt_project,
             variables={
                 "TRANSFORM_LEASE": LEASE,
                 "EXTRACT_LEASE": LEASE,

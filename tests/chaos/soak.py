@@ -256,7 +256,7 @@ def run(options: Options, folder: Path, dbt_project: Path = REPOSITORY / "dbt") 
         dbt_project: whose models are built.
 
     Raises:
-        StackError: the stack did not start, or what landed did not come home.
+        StackError: the stack did not start.
     """
     report = Report(seed=options.seed, profile=options.profile)
     home = folder / "stack"
@@ -284,18 +284,33 @@ def run(options: Options, folder: Path, dbt_project: Path = REPOSITORY / "dbt") 
                 troubles = Troubles(client, jobs, proxy, options.seed, float(LEASE))
                 deleted = _disturb(options, client, shared, extractions, troubles, report)
                 report.refused = proxy.counts()[Action.ANSWER.value]
-                quiet = time.monotonic()
-                for _ in range(2):
-                    _come_home(client, jobs, extractions, report)
-                _note(report, [troubles.foreign.tolerated(each) for each in client.compare()], deleted)
-                _come_home(client, jobs, extractions, report, "--mode", "snapshot")
-                report.quiet_seconds = round(time.monotonic() - quiet, 1)
-                _note(report, client.compare(), set())
+                _quiet_phase(client, jobs, extractions, troubles.foreign, deleted, report)
                 report.left_behind = [*_left_behind(client), *left_plans(client), *without_reason(client)]
                 _look_at_batches(report, client, troubles.foreign)
             finally:
                 shutil.copytree(home / "logs", folder / "logs", dirs_exist_ok=True)
     return report
+
+
+def _quiet_phase(
+    client: Client,
+    jobs: Jobs,
+    extractions: Extractions,
+    foreign: ForeignObjects,
+    deleted: set[tuple[str, str]],
+    report: Report,
+) -> None:
+    """All comes home: by windows alone, then by a snapshot, which also finds what was deleted."""
+    started = time.monotonic()
+    try:
+        for _ in range(2):
+            _come_home(client, jobs, extractions, report)
+        _note(report, [foreign.tolerated(each) for each in client.compare()], deleted)
+        _come_home(client, jobs, extractions, report, "--mode", "snapshot")
+    except CycleFailed as error:
+        report.found.append(f"stuck: {error}")
+    report.quiet_seconds = round(time.monotonic() - started, 1)
+    _note(report, client.compare(), set())
 
 
 def _note(report: Report, compared: list[Comparison], deleted: set[tuple[str, str]]) -> None:

@@ -27,7 +27,7 @@ from services.core.errors import PipelineError
 from services.core.faults import FAULT_POINTS
 from services.core.naming import manifest_object
 from tests.chaos.foreign import PARQUET, ForeignObjects
-from tests.chaos.jobs import Jobs, frozen
+from tests.chaos.jobs import MOST_SECONDS, Jobs, frozen
 from tests.chaos.proxy import Action, Fault, FaultProxy
 from tests.pipeline import paused
 
@@ -53,6 +53,9 @@ RELOADED: dict[str, LiteralString] = {
     "cnpj_ws": "oltp.business_case_cnpj_ws",
     "installments": "oltp.business_case_installments",
 }
+
+BESIDE = 3
+"""Kinds of trouble that take long, and go on beside the others."""
 
 _PASSING = (GoogleAPICallError, OSError, StackError, PipelineError, psutil.Error, psycopg.Error)
 """What a trouble may meet of another trouble."""
@@ -81,8 +84,9 @@ class Troubles:
         self._armed: str | None = None
         self._dropped = 0
         self._publisher = PublisherClient()
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="aside")
-        self._standing: Future[None] | None = None
+        self._pool = ThreadPoolExecutor(BESIDE, thread_name_prefix="aside")
+        self._beside: dict[str, Future[None]] = {}
+        """What goes on beside the other troubles, one of a kind at a time."""
         self._kinds: dict[str, tuple[int, Callable[[], str]]] = {
             "fault point": (26, self._arm),
             "worker killed": (8, self._kill_worker),
@@ -100,10 +104,12 @@ class Troubles:
         }
 
     def work(self, stop: threading.Event) -> None:
-        """Make trouble until told to stop."""
+        """Make trouble until told to stop: first one of each kind, then as their weights have it."""
+        kinds, weights = list(self._kinds), [weight for weight, _ in self._kinds.values()]
+        first = self._random.sample(kinds, len(kinds))
         while not stop.wait(self._random.uniform(0.2, 1.5)):
             self.look_at_the_fault()
-            kind = self._random.choices(list(self._kinds), [weight for weight, _ in self._kinds.values()])[0]
+            kind = first.pop() if first else self._random.choices(kinds, weights)[0]
             try:
                 which = self._kinds[kind][1]()
                 self.counts[f"{kind}: {which}" if which else kind] += 1
@@ -118,7 +124,7 @@ class Troubles:
 
     def end(self) -> None:
         """Start all that is down, let go of all that stands, and take the armed fault away."""
-        self._aside.shutdown(wait=True)
+        self._pool.shutdown(wait=True)
         self._proxy.clear()
         self.look_at_the_fault()
         self._fault.unlink(missing_ok=True)
@@ -160,35 +166,44 @@ class Troubles:
         return name
 
     def _freeze_beyond_lease(self) -> str:
-        """Beside the other troubles: the world goes on while a process stands."""
         who = self._random.choice([*SERVICES, "extractor", "transformer job"])
         begins = self._random.uniform(0.3, 3)
         seconds = self._lease_seconds + self._random.uniform(1, 8)
-        if self._standing is not None and not self._standing.done():
-            return "another does"
-        self._standing = self._aside.submit(self._stand, who, begins, seconds)
-        return who
+        return self._aside("stands", who, lambda: self._stand(who, begins, seconds))
 
     def _stand(self, who: str, begins: float, seconds: float) -> None:
-        try:
-            if who in SERVICES:
-                with paused(self._client, who):
-                    time.sleep(seconds)
-                return
-            own = self._jobs.start("services.transformer") if who == "transformer job" else None
-            job = own or self._jobs.running("services.extractor", 10)
-            if job is not None:
-                time.sleep(begins)
-                with frozen(job):
-                    time.sleep(seconds)
-            if own is not None:
-                own.communicate(timeout=300)
-        except _PASSING:
-            self.counts[f"stands still beyond its lease: {who}, hindered by another"] += 1
+        if who in SERVICES:
+            with paused(self._client, who):
+                time.sleep(seconds)
+            return
+        own = self._jobs.start("services.transformer") if who == "transformer job" else None
+        job = own or self._jobs.running("services.extractor", 10)
+        if job is not None:
+            time.sleep(begins)
+            with frozen(job):
+                time.sleep(seconds)
+        if own is not None:
+            own.communicate(timeout=MOST_SECONDS)
 
-    def _job(self, *command: str) -> str:
-        self._jobs.run(*command)
-        return ""
+    def _job(self, module: str, *arguments: str) -> str:
+        def run() -> None:
+            self._jobs.run(module, *arguments)
+
+        return self._aside(module, "", run)
+
+    def _aside(self, kind: str, which: str, work: Callable[[], None]) -> str:
+        """Do something that takes long beside the other troubles: the world goes on meanwhile."""
+        if kind in self._beside and not self._beside[kind].done():
+            return f"{which}, while another did".removeprefix(", ")
+
+        def quietly() -> None:
+            try:
+                work()
+            except _PASSING:
+                self.counts[f"{kind} {which}".rstrip() + ", hindered by another"] += 1
+
+        self._beside[kind] = self._pool.submit(quietly)
+        return which
 
     # the warehouse and the source
 
@@ -247,7 +262,8 @@ class Troubles:
         return ""
 
     def _foreign(self) -> str:
-        self.foreign.drop()
+        for _ in range(self._random.randint(1, 3)):
+            self.foreign.drop()
         return ""
 
     def _drop(self) -> str:

@@ -370,9 +370,10 @@ def test_status_and_alert_are_late_at_the_same_time() -> None:
     variables = blocks("variable", (TERRAFORM / "modules/pipeline/variables.tf").read_text())
     hours = LoaderSettings.model_fields["late_after"].default.total_seconds() / 3600
     assert re.search(rf"lag_hours +=\s+optional\(number, {hours:.0f}\)", variables["alerts"])
-    assert "late_after         = tostring(var.alerts.lag_hours * 3600)" in (
-        TERRAFORM / "modules/pipeline/main.tf"
-    ).read_text()
+    assert (
+        "late_after         = tostring(var.alerts.lag_hours * 3600)"
+        in (TERRAFORM / "modules/pipeline/main.tf").read_text()
+    )
 
 
 def test_the_loaders_own_limit_is_terraforms_default() -> None:

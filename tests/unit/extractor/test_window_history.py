@@ -53,7 +53,7 @@ from services.core.settings import ExtractorSettings, LoaderSettings, S, Transfo
 from services.core.state import lease as leases
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
-from services.core.storage import StoredObject
+from services.core.storage import Copied, StoredObject
 from services.core.tables import Column, ColumnType, Cursor, Mode, Table, Tables
 from services.core.warehouse import hashed_table_id
 from services.extractor import landing
@@ -418,11 +418,14 @@ class Bucket:
     def list(self, bucket: str, prefix: str) -> list[StoredObject]:
         return [self._described(*place) for place in sorted(self.objects) if place[1].startswith(prefix)]
 
-    def move(self, stored: StoredObject, to_bucket: str, to_name: str) -> bool:
-        content = self.objects.pop((stored.bucket, stored.name), None)
-        if content is not None:
-            self.objects[to_bucket, to_name] = content
-        return content is not None
+    def copy(self, stored: StoredObject, to_bucket: str, to_name: str) -> Copied:
+        content = self.objects.get((stored.bucket, stored.name))
+        if content is None:
+            return "gone"
+        return "there" if self.objects.setdefault((to_bucket, to_name), content) == content else "taken"
+
+    def delete(self, stored: StoredObject) -> bool:
+        return self.objects.pop((stored.bucket, stored.name), None) is not None
 
     def landed(self, prefix: str) -> Sequence[str]:
         return [name for _, name in sorted(self.objects) if name.startswith(prefix)]

@@ -30,7 +30,12 @@ for name in sys.argv[2:]:
 
 SERVICES = {
     "extractor": ["services.extractor.__main__", "services.core.state.sqlite", "services.core.state.firestore"],
-    "loader": ["services.loader.loading", "services.core.state.firestore", "functions_framework"],
+    "loader": [
+        "services.loader.loading",
+        "services.loader.files.process",
+        "services.core.state.firestore",
+        "functions_framework",
+    ],
     "transformer": ["services.transformer.reconcile", "services.transformer.wiring", "services.core.state.firestore"],
 }
 

@@ -18,6 +18,8 @@ class Look:
 
     table: str
     mode: str
+    cursor: str | None = None
+    """What its type is, whose clock or calendar it follows, and how it is rounded."""
     window_low: str | None = None
     window_high: str | None = None
     estimated_rows: int | None = None
@@ -39,6 +41,7 @@ def dry_run(settings: ExtractorSettings, state: PipelineState, table: Table, mod
     return Look(
         table=table.name,
         mode=mode.value,
+        cursor=prepared.cursor.described if prepared.cursor else None,
         window_low=window.low.isoformat() if window.low else None,
         window_high=window.high.isoformat(),
         estimated_rows=plan.estimated_rows,
@@ -72,6 +75,8 @@ def show(looks: list[Look]) -> None:
         console.print(f"\n[bold]{look.table}[/]")
         if look.error:
             console.print(look.error, style="bold red", markup=False)
+        if look.cursor:
+            console.print(f"cursor: {look.cursor}", markup=False)
         for difference in look.drift:
             console.print(f"drift: {difference}", style="yellow", markup=False)
         if look.missing_index:

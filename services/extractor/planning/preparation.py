@@ -13,6 +13,7 @@ from services.core.tables import Mode, Table
 from services.core.window import Window
 from services.extractor.contract.drift import settle
 from services.extractor.contract.mapping import Read, reads
+from services.extractor.planning.cursor import SettledCursor, settle_cursor
 from services.extractor.planning.plan import Plan, page_bounds, rows_in_memory
 from services.extractor.planning.window import (
     index_statement,
@@ -42,6 +43,7 @@ class Prepared:
     """Before the read, by the source's clock, and later than any extraction of the table before."""
     progress: TableProgress
     drift: list[str]
+    cursor: SettledCursor | None
     missing_index: str | None
     """The CREATE INDEX statement that would make windows cheap; None when there is nothing to say."""
 
@@ -66,21 +68,21 @@ def prepare(
             for column, found in settled.columns
             for read in reads(column, found, table)
         ]
+        cursor = settle_cursor(table, source.cursor_type(table, relation), relation)
         clock = source.clock()
         _say_what_is_hidden(clock, settings.extract_safety_lag)
         progress = state.progress(table.name)
-        high = window_high(clock, table.cursor, settings.extract_safety_lag)
+        high = window_high(clock, cursor, settings.extract_safety_lag)
         window = next_window(mode, progress.watermark, state.open_batches(table.name), high)
         log.info(
             "window.planned",
             mode=mode.value,
             low=window.low.isoformat() if window.low else None,
             high=window.high.isoformat(),
+            cursor=cursor.described if cursor else None,
             oldest_transaction=clock.oldest_transaction.isoformat() if clock.oldest_transaction else None,
         )
-        # The future begins a minute from now, not at the window's end, beyond which rows are written all the time.
-        future = max(window.high, (clock.now + timedelta(minutes=1)).astimezone(UTC))
-        for what, counting in refused_rows(table, mode, window.model_copy(update={"high": future})):
+        for what, counting in refused_rows(table, cursor, mode, window, clock.now.astimezone(UTC)):
             if rows := source.count(counting):
                 raise DataError(
                     "cursor_policy",
@@ -94,7 +96,7 @@ def prepare(
             table=table.name,
             execution=execution,
             select=select,
-            condition=predicate(table, mode, window),
+            condition=predicate(cursor, mode, window),
             columns=[_manifest_column(read, type_) for read, type_ in landed],
             flags=flags,
             bounds=[],
@@ -104,7 +106,7 @@ def prepare(
             estimated_rows=0,
         )
         estimate = source.estimate(plan.statement())
-        missing = _missing_index(source, table, plan, window, mode, storage, estimate)
+        missing = _missing_index(source, table, cursor, plan, window, mode, storage, estimate)
     # Without a key nobody could tell a row that two snapshots saw from two rows: one statement, one snapshot.
     everything = bool(table.key) and (mode is Mode.SNAPSHOT or window.low is None or "Seq Scan" in estimate.scans)
     bounds = page_bounds(storage, settings.extract_chunk_pages, everything=everything)
@@ -119,6 +121,7 @@ def prepare(
         extracted_at=extracted_at,
         progress=progress,
         drift=settled.differences,
+        cursor=cursor,
         missing_index=missing,
     )
 
@@ -143,10 +146,16 @@ def _say_what_is_hidden(clock: SourceClock, safety_lag: timedelta) -> None:
 
 
 def _missing_index(
-    source: Source, table: Table, plan: Plan, window: Window, mode: Mode, storage: Storage, estimate: Estimate
+    source: Source,
+    table: Table,
+    cursor: SettledCursor | None,
+    plan: Plan,
+    window: Window,
+    mode: Mode,
+    storage: Storage,
+    estimate: Estimate,
 ) -> str | None:
     """The index that a narrow window lacks; the planner says whether any could serve."""
-    cursor = table.cursor
     narrow = cursor is not None and mode is Mode.INCREMENTAL and window.low is not None
     if cursor is None or not narrow or storage.pages < INDEX_PAGES or "Seq Scan" not in estimate.scans:
         return None

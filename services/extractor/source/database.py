@@ -14,6 +14,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ex
 from services.core.settings import SourceSettings
 from services.core.tables import Table
 from services.extractor.source.catalog import SourceRelation, read_relation
+from services.extractor.source.cursor import CursorType, read_cursor_type
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -174,6 +175,14 @@ class Source:
             ConfigurationError: it is not there, or this role may not read it.
         """
         return read_relation(self._connection, table)
+
+    def cursor_type(self, table: Table, relation: SourceRelation) -> CursorType | None:
+        """The type of the table's cursor; None for a table without one.
+
+        Raises:
+            ConfigurationError: what is declared is not one expression over a row of the source.
+        """
+        return read_cursor_type(self._connection, table, relation)
 
     def clock(self) -> SourceClock:
         """The server's clock and its open transactions, in one statement."""

@@ -26,6 +26,8 @@ class Look:
     chunks: int | None = None
     """Ranges of pages that are read side by side; 1 for one statement."""
     statement: str | None = None
+    unseen: tuple[str, ...] = ()
+    """What cannot be seen of the rows that are still to come."""
     drift: tuple[str, ...] = ()
     missing_index: str | None = None
     error: str | None = None
@@ -47,6 +49,7 @@ def dry_run(settings: ExtractorSettings, state: PipelineState, table: Table, mod
         estimated_rows=plan.estimated_rows,
         chunks=max(1, len(plan.bounds)),
         statement=plan.statement(),
+        unseen=tuple(prepared.unseen),
         drift=tuple(prepared.drift),
         missing_index=prepared.missing_index,
     )
@@ -77,6 +80,8 @@ def show(looks: list[Look]) -> None:
             console.print(look.error, style="bold red", markup=False)
         if look.cursor:
             console.print(f"cursor: {look.cursor}", markup=False)
+        for reason in look.unseen:
+            console.print(f"not all can be seen: {reason}", style="yellow", markup=False)
         for difference in look.drift:
             console.print(f"drift: {difference}", style="yellow", markup=False)
         if look.missing_index:

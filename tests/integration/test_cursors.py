@@ -1,27 +1,22 @@
 """Cursors of every type, on real servers: what PostgreSQL says of them, and what they bring when rows come late."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.integration.extractor_harness import (
     Bench,
-    Connection,
-    Finished,
-    Landed,
     Place,
     Row,
     Server,
     incremental,
-    newest,
     own_server,
     place_on,
 )
+from tests.integration.merged_runs import ITEM, Runs, open_transaction
 from tests.integration.postgres_versions import VERSIONS
 
-ITEM = {"id": "INT64", "v": "STRING"}
 SAO_PAULO = "America/Sao_Paulo"
 
 
@@ -46,33 +41,6 @@ def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
 def declare(bench: Bench, cursors: dict[str, Row]) -> None:
     """Tables of these names, each with a cursor."""
     bench.declare(*(incremental(name, ITEM, cursor) for name, cursor in cursors.items()))
-
-
-@contextmanager
-def open_transaction(bench: Bench, zone: str = "UTC") -> Iterator[Connection]:
-    """A transaction that stays open for a block, and is committed after it."""
-    with bench.database.connect(autocommit=False, options=f"-c TimeZone={zone}") as connection:
-        connection.execute("SELECT now()")
-        yield connection
-        connection.commit()
-
-
-class Runs:
-    """Runs of the extractor, each merged at once."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        self.landed: list[Landed] = []
-
-    def run(self, *arguments: str, **variables: str) -> Finished:
-        finished = self.bench.extract(*arguments, **variables)
-        self.landed += self.bench.landed()
-        self.bench.merge()
-        return finished
-
-    def bronze(self, table: str) -> dict[int, str]:
-        batches = [batch for batch in self.landed if batch.manifest.table == table]
-        return {row["id"]: row["v"] for row in newest(batches, "id").values()}
 
 
 # --- types --------------------------------------------------------------------------------------------------------
@@ -153,7 +121,7 @@ def test_local_times_of_sao_paulo_arrive(bench: Bench) -> None:
     with bench.database.connect(options=sao_paulo) as application:
         application.execute("INSERT INTO src.naive VALUES (1, 'a'), (2, 'b')")
         runs.run()
-        with open_transaction(bench, SAO_PAULO) as late:
+        with open_transaction(bench.database, options=sao_paulo) as late:
             application.execute("UPDATE src.naive SET v = 'changed', updated_at = now() WHERE id = 1")
             late.execute("INSERT INTO src.naive VALUES (3, 'c')")
             runs.run()
@@ -178,7 +146,7 @@ def test_rows_of_a_rounded_cursor_that_are_committed_late_arrive(bench: Bench) -
     declare(bench, {"r0": cursor, "r3": cursor, "n0": {**cursor, "time_zone": "UTC"}})
     runs = Runs(bench)
     runs.run()
-    with open_transaction(bench) as late:
+    with open_transaction(bench.database) as late:
         for name in kinds:
             unit = "milliseconds" if name == "r3" else "second"
             late.execute(f"INSERT INTO src.{name} VALUES (2, 'late', date_trunc('{unit}', now()))")

@@ -7,6 +7,9 @@ two local times: before which nothing later than the edge can be, and after whic
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+"""The first and the last representable time."""
+
 _WESTERNMOST, _EASTERNMOST = timedelta(hours=-12), timedelta(hours=14)
 
 _FURTHEST = 26
@@ -53,7 +56,7 @@ def _shifted(moment: datetime, by: timedelta) -> datetime:
     try:
         return moment.astimezone(UTC) + by
     except OverflowError:
-        return (datetime.min if by < timedelta(0) else datetime.max).replace(tzinfo=UTC)  # noqa: DTZ901 - it has one
+        return FIRST if by < timedelta(0) else LAST
 
 
 def _local(edge: datetime, offset: timedelta) -> datetime:

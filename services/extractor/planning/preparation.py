@@ -15,6 +15,7 @@ from services.extractor.contract.drift import settle
 from services.extractor.contract.mapping import Read, reads
 from services.extractor.planning.cursor import SettledCursor, settle_cursor
 from services.extractor.planning.plan import Plan, page_bounds, rows_in_memory
+from services.extractor.planning.promise import Blindness, Does, check_lookback, unseen
 from services.extractor.planning.window import (
     index_statement,
     next_window,
@@ -44,6 +45,8 @@ class Prepared:
     progress: TableProgress
     drift: list[str]
     cursor: SettledCursor | None
+    unseen: list[str]
+    """What could not be seen of the rows that are still to come, for people."""
     missing_index: str | None
     """The CREATE INDEX statement that would make windows cheap; None when there is nothing to say."""
 
@@ -69,10 +72,13 @@ def prepare(
             for read in reads(column, found, table)
         ]
         cursor = settle_cursor(table, source.cursor_type(table, relation), relation)
+        origin = source.origin(relation)
         clock = source.clock()
-        _say_what_is_hidden(clock, settings.extract_safety_lag)
+        blind = unseen(clock, origin)
+        check_lookback(table, mode, blind)
+        _say_what_is_unseen(blind, clock, settings.extract_safety_lag)
         progress = state.progress(table.name)
-        high = window_high(clock, cursor, settings.extract_safety_lag)
+        high = window_high(clock, origin, cursor, settings.extract_safety_lag)
         window = next_window(mode, progress.watermark, state.open_batches(table.name), high)
         log.info(
             "window.planned",
@@ -122,6 +128,7 @@ def prepare(
         progress=progress,
         drift=settled.differences,
         cursor=cursor,
+        unseen=[blindness.said for blindness in blind],
         missing_index=missing,
     )
 
@@ -135,14 +142,17 @@ def _lockable(relation: SourceRelation) -> bool:
     return relation.kind in (RelationKind.TABLE, RelationKind.PARTITIONED)
 
 
-def _say_what_is_hidden(clock: SourceClock, safety_lag: timedelta) -> None:
+def _say_what_is_unseen(blind: list[Blindness], clock: SourceClock, safety_lag: timedelta) -> None:
     seconds = safety_lag.total_seconds()
-    if clock.replayed is not None:
-        reason = "this server is a replica: its primary's open transactions cannot be seen from here"
-        log.warning("window.safety_lag", reason=reason, replayed=clock.replayed.isoformat(), safety_lag_seconds=seconds)
-    elif not clock.sees_others:
-        reason = "this role cannot see other users' transactions; GRANT pg_read_all_stats to it"
-        log.warning("window.safety_lag", reason=reason, safety_lag_seconds=seconds)
+    replayed = clock.replayed.isoformat() if clock.replayed else None
+    for blindness in blind:
+        match blindness.rule.does:
+            case Does.SAFETY_LAG:
+                log.warning("window.safety_lag", reason=blindness.said, replayed=replayed, safety_lag_seconds=seconds)
+            case Does.HOLD:
+                log.warning("window.held", reason=blindness.said)
+            case Does.LOOKBACK:
+                log.warning("window.lookback", reason=blindness.said)
 
 
 def _missing_index(

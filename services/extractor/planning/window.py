@@ -9,13 +9,15 @@ from services.core.window import Window, furthest
 from services.extractor.contract.mapping import Read
 from services.extractor.planning.cursor import SettledCursor
 from services.extractor.planning.local_time import earlier
+from services.extractor.planning.promise import seen_until
 from services.extractor.source.database import SourceClock
+from services.extractor.source.origin import Origin
 from services.extractor.source.sql import relation_sql
 
 _TICK = timedelta(microseconds=1)
 
 
-def window_high(clock: SourceClock, cursor: SettledCursor | None, safety_lag: timedelta) -> datetime:
+def window_high(clock: SourceClock, origin: Origin, cursor: SettledCursor | None, safety_lag: timedelta) -> datetime:
     """Up to where every row is visible to a read that starts now.
 
     ``now()`` in PostgreSQL is the start of the transaction, so a row of an open transaction can carry just that time:
@@ -23,19 +25,16 @@ def window_high(clock: SourceClock, cursor: SettledCursor | None, safety_lag: ti
 
     Args:
         clock: the source's clock, taken before the read's snapshot.
+        origin: where the rows come from.
         cursor: the table's cursor, for its lag, its rounding and its days.
-        safety_lag: distance from now kept when open transactions, or their start, cannot be seen. On a replica that
-            is always so, and what counts is not now but what it has replayed.
+        safety_lag: distance kept from what can be seen where not everything can be.
     """
     high = clock.now
     if clock.oldest_transaction is not None:
         high = min(high, clock.oldest_transaction - _TICK)
-    if clock.oldest_prepared is not None:
-        high = min(high, clock.oldest_prepared - safety_lag)
-    if not clock.sees_others:
-        high = min(high, clock.now - safety_lag)
-    if clock.replayed is not None:
-        high = min(high, earlier(clock.replayed, safety_lag))
+    seen = seen_until(clock, origin, safety_lag)
+    if seen is not None:
+        high = min(high, seen)
     if cursor is None:
         return high.astimezone(UTC)
     # A row can be older by the lag than the transaction that writes it, however old that is.

@@ -22,6 +22,7 @@ from services.extractor.planning.window import (
     window_high,
 )
 from services.extractor.source.database import SourceClock
+from services.extractor.source.origin import Origin
 
 NOW = datetime(2026, 11, 22, 17, 30, 0, 123456, tzinfo=UTC)
 SAFETY = timedelta(minutes=15)
@@ -31,6 +32,7 @@ DATE = SettledCursor(
     Cursor(expression="greatest(a, b)", type="date", lookback=timedelta(days=1)), CursorKind.DAY, ZoneInfo("UTC")
 )
 TICK = timedelta(microseconds=1)
+PLAIN = Origin()
 
 
 def declared(cursor: SettledCursor, **facts: Any) -> SettledCursor:
@@ -71,37 +73,37 @@ def batch(low: datetime | None, high: datetime, state: BatchState = BatchState.L
 
 
 def test_without_open_transactions_a_window_ends_now() -> None:
-    assert window_high(clock(), TIMESTAMP, SAFETY) == NOW
+    assert window_high(clock(), PLAIN, TIMESTAMP, SAFETY) == NOW
 
 
 def test_a_window_ends_strictly_before_the_oldest_open_transaction() -> None:
     """now() of that transaction is its start: a row it has not committed yet may carry exactly that time."""
     began = NOW - timedelta(seconds=30)
-    assert window_high(clock(oldest=began), TIMESTAMP, SAFETY) == began - TICK
+    assert window_high(clock(oldest=began), PLAIN, TIMESTAMP, SAFETY) == began - TICK
 
 
 def test_the_tables_lag_is_kept() -> None:
     lagging = declared(TIMESTAMP, lag=timedelta(minutes=2))
-    assert window_high(clock(), lagging, SAFETY) == NOW - timedelta(minutes=2)
+    assert window_high(clock(), PLAIN, lagging, SAFETY) == NOW - timedelta(minutes=2)
 
 
 def test_a_prepared_transaction_began_some_time_before_it_was_prepared() -> None:
     prepared = NOW - timedelta(hours=1)
-    assert window_high(clock(prepared=prepared), TIMESTAMP, SAFETY) == prepared - SAFETY
+    assert window_high(clock(prepared=prepared), PLAIN, TIMESTAMP, SAFETY) == prepared - SAFETY
 
 
 def test_a_role_that_sees_no_others_keeps_the_safety_lag() -> None:
-    assert window_high(clock(sees_others=False), TIMESTAMP, SAFETY) == NOW - SAFETY
+    assert window_high(clock(sees_others=False), PLAIN, TIMESTAMP, SAFETY) == NOW - SAFETY
 
 
 def test_a_date_window_ends_with_a_day() -> None:
-    assert window_high(clock(), DATE, SAFETY) == datetime(2026, 11, 22, tzinfo=UTC)
+    assert window_high(clock(), PLAIN, DATE, SAFETY) == datetime(2026, 11, 22, tzinfo=UTC)
 
 
 def test_the_day_is_utc_whatever_zone_the_clock_has() -> None:
     tokyo = timezone(timedelta(hours=9))
     late = SourceClock(datetime(2026, 11, 23, 3, tzinfo=tokyo), None, None, True)
-    assert window_high(late, DATE, SAFETY) == datetime(2026, 11, 22, tzinfo=UTC)
+    assert window_high(late, PLAIN, DATE, SAFETY) == datetime(2026, 11, 22, tzinfo=UTC)
 
 
 @given(
@@ -118,7 +120,7 @@ def test_a_window_never_ends_late(
         NOW - oldest if oldest is not None else None, NOW - prepared if prepared is not None else None, sees_others
     )
     cursor = declared(DATE if by_day else TIMESTAMP, lag=lag)
-    high = window_high(seen, cursor, SAFETY)
+    high = window_high(seen, PLAIN, cursor, SAFETY)
     assert high <= NOW - lag
     assert seen.oldest_transaction is None or high < seen.oldest_transaction
     assert seen.oldest_prepared is None or high <= seen.oldest_prepared - SAFETY
@@ -223,9 +225,9 @@ def test_the_index_that_a_window_needs_is_spelled_out() -> None:
 
 def test_on_a_replica_a_window_ends_before_what_was_replayed() -> None:
     replayed = NOW - timedelta(minutes=2)
-    assert window_high(replace(clock(), replayed=replayed), TIMESTAMP, SAFETY) == replayed - SAFETY
+    assert window_high(replace(clock(), replayed=replayed), PLAIN, TIMESTAMP, SAFETY) == replayed - SAFETY
 
 
 def test_a_replica_that_has_replayed_nothing_gives_the_first_time() -> None:
     first = datetime.min.replace(tzinfo=UTC)
-    assert window_high(replace(clock(), replayed=first), TIMESTAMP, SAFETY) == first
+    assert window_high(replace(clock(), replayed=first), PLAIN, TIMESTAMP, SAFETY) == first

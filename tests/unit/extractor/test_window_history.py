@@ -8,13 +8,14 @@ step before which a process can be stopped, overtaken, or killed.
 Promised is that a change reaches bronze when its cursor is later than all these together: the moment at which its
 transaction began (or the latest time that the source had shown by then, if its clock was set back), less the table's
 lag and lookback. Where open transactions cannot be seen (prepared ones, those of others without the privilege, those
-of a replica's primary), it must also have been open for less than the safety lag. A null cursor is promised by
-``every_run`` only. What else changes, the next snapshot brings: a change that does not move the cursor, or moves it
-further back; and deletes, under ``deletes: soft``.
+of a replica's primary, those of a session that hides them), it must also have been open for less than the safety lag.
+A null cursor is promised by ``every_run`` only. What else changes, the next snapshot brings: a change that does not
+move the cursor, or moves it further back; and deletes, under ``deletes: soft``.
 
 The application writes its cursors as moments, rounded to seconds, as local times of New York while its clocks go back,
-or as days of some place on earth. tests/unit/extractor/history/ has the parts: the source, the bucket and the
-warehouse, the processes, what happens, and what must hold.
+or as days of some place on earth. Some of its transactions come several in one message, and have that message's time.
+tests/unit/extractor/history/ has the parts: the source, the bucket and the warehouse, the processes, what happens, and
+what must hold.
 """
 
 import json
@@ -70,7 +71,8 @@ def test_the_histories_had_in_them_what_they_are_meant_to_have() -> None:
     killed = [what for what in COUNTS if what.startswith("killed")]
     for kind, least in (("extractor", 8), ("loader", 2), ("transformer", 4)):
         assert sum(kind in what for what in killed) >= least, killed
-    for what in ("extractions: busy", "parts damaged", "reads broken off", "transactions prepared"):
+    for what in ("extractions: busy", "parts damaged", "reads broken off", "transactions prepared",
+                 "transactions hidden", "transactions of messages"):  # fmt: skip
         assert COUNTS[what] >= 10, what
     assert COUNTS["rows compared after two runs"] >= COUNTS["steps"] / STEPS
 

@@ -101,6 +101,7 @@ class History:
         database, by = self.database, self.scale.spans[it.by]
         database.pass_time(self.scale.spans[it.pause])
         transaction = database.open[it.which % len(database.open)] if database.open else None
+        message = database.messages[it.which % len(database.messages)] if database.messages else None
         match it.what:
             case "clock set back":
                 database.now -= by
@@ -111,7 +112,18 @@ class History:
                 database.write(begun, it.key, it.how, by)
                 database.end(begun, commit=True)
             case "begin":
-                database.write(database.begin(own=it.which % 4 == 0), it.key, it.how, by)
+                hidden = it.which % 7 == 3 and not database.replica
+                COUNTS["transactions hidden"] += hidden
+                database.write(database.begin(it.which % 4 == 0, hidden), it.key, it.how, by)
+            case "message":
+                database.send(it.which % 4 == 0)
+            case "next of a message" if message is not None:
+                begun_next = database.go_on(message)
+                if begun_next is not None:
+                    database.write(begun_next, it.key, it.how, by)
+                    COUNTS["transactions of messages"] += 1
+            case "message over" if message is not None and all(t.message is not message for t in database.open):
+                database.messages.remove(message)
             case "write" if transaction is not None:
                 database.write(transaction, it.key, it.how, by)
             case "savepoint" if transaction is not None and transaction.writes and not transaction.prepared:

@@ -48,8 +48,8 @@ SCALES: dict[Kind, Scale] = {"timestamp": _SECONDS, "rounded": _SECONDS, "naive"
 BUSINESS = {
     **dict.fromkeys(("begin", "change", "commit"), 4),
     "write": 2,
-    **dict.fromkeys(("replay", "prepare"), 2),
-    **dict.fromkeys(("clock set back", "roll back", "savepoint"), 1),
+    **dict.fromkeys(("replay", "prepare", "message", "next of a message"), 2),
+    **dict.fromkeys(("message over", "clock set back", "roll back", "savepoint"), 1),
 }
 PIPELINE = {
     "cycle": 7,

@@ -30,10 +30,10 @@ class Judge:
         if moment is None:
             return cursor.nulls == "every_run"
         safety = history.scale.safety
-        if by.prepared and history.sight == "all":
+        if by.prepared and history.sight == "all" and not by.hidden:
             in_time = by.prepared - by.began < safety
         else:
-            in_time = history.sight == "all" or by.until - by.began < safety
+            in_time = (history.sight == "all" and not by.hidden) or by.until - by.began < safety
         covered = cells.place(by.latest_clock - TICK - cursor.lag)
         return in_time and cells.place(moment) > covered - cursor.lookback
 
@@ -89,6 +89,7 @@ class Judge:
         database.broken_reads = history.warehouse.failing_merges = 0
         for transaction in list(database.open):
             database.end(transaction, commit=True)
+        database.messages.clear()
         database.now = database.peak
         self._let_come_what_is_due()
         history.cycle(Mode.INCREMENTAL)

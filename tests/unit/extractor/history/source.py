@@ -15,12 +15,22 @@ from services.extractor.planning.plan import Plan
 from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation
 from services.extractor.source.cursor import CursorType
 from services.extractor.source.database import UNSEEN, Estimate, SourceClock, Storage
+from services.extractor.source.origin import Member, Origin
 from tests.unit.extractor.history.cells import Cells
 from tests.unit.extractor.history.counting import COUNTS
 from tests.unit.extractor.history.processes import Process
 
 
-@dataclass
+@dataclass(eq=False)
+class Message:
+    """A string of several statements in one message: all its transactions have the message's time."""
+
+    began: datetime
+    latest_clock: datetime
+    own: bool
+
+
+@dataclass(eq=False)
 class Transaction:
     """A transaction of the business."""
 
@@ -31,6 +41,9 @@ class Transaction:
     """The latest time that the source had shown when it began."""
     own: bool
     """Of the extractor's role, which sees its own transactions in any case."""
+    message: Message | None = None
+    hidden: bool = False
+    """Of a session with track_activities = off."""
     shown: bool = False
     """Whether pg_stat_activity has it yet; it has its time already."""
     prepared: datetime | None = None
@@ -67,6 +80,8 @@ class Database:
     peak: datetime
     """The latest time it has shown."""
     open: list[Transaction] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    """Those that are being worked on, whether a transaction of theirs is open or not."""
     history: dict[int, list[Version]] = field(default_factory=dict)
     """Per key its committed versions, in order."""
     commits: list[tuple[datetime, list[Version]]] = field(default_factory=list)
@@ -99,9 +114,20 @@ class Database:
             if transaction.prepared is None or self.replica:
                 transaction.until = max(transaction.until, self.now)
 
-    def begin(self, own: bool = False) -> Transaction:
+    def begin(self, own: bool = False, hidden: bool = False) -> Transaction:
         """Begin a transaction."""
-        self.open.append(Transaction(self.now, self.now, self.peak, own))
+        self.open.append(Transaction(self.now, self.now, self.peak, own, hidden=hidden))
+        return self.open[-1]
+
+    def send(self, own: bool) -> None:
+        """Send a message."""
+        self.messages.append(Message(self.now, self.peak, own))
+
+    def go_on(self, message: Message) -> Transaction | None:
+        """Begin the next transaction of a message, unless one is still open."""
+        if any(transaction.message is message for transaction in self.open):
+            return None
+        self.open.append(Transaction(message.began, self.now, message.latest_clock, message.own, message))
         return self.open[-1]
 
     def write(self, transaction: Transaction, key: int, how: str, by: timedelta) -> None:
@@ -148,15 +174,28 @@ class Database:
         if self.replica:
             at = self.commits[self.replayed - 1][0] if self.replayed else datetime.min.replace(tzinfo=UTC)
             return SourceClock(self.now - UNSEEN, None, None, True, at)
-        running = [t.began for t in self.open if t.shown and not t.prepared and (self.sees_others or t.own)]
+        sessions = [t for t in self.open if not t.prepared and (self.sees_others or t.own)]
+        busy = [t.message for t in self.open]
+        between = [m.began for m in self.messages if m not in busy and (self.sees_others or m.own)]
+        running = [t.began for t in sessions if t.shown and not t.hidden] + between
         prepared = [t.prepared for t in self.open if t.prepared]
-        return SourceClock(self.now - UNSEEN, min(running, default=None), min(prepared, default=None), self.sees_others)
+        return SourceClock(
+            self.now - UNSEEN,
+            min(running, default=None),
+            min(prepared, default=None),
+            self.sees_others,
+            hidden=any(t.hidden for t in sessions),
+        )
 
     def relation(self, table: Table) -> SourceRelation:
         """As ``Source.relation``."""
         columns = [SourceColumn("id", "int8", nullable=False), SourceColumn("n", "int8", nullable=False)]
         columns += [self.cells.column("a"), self.cells.column("b")]
         return SourceRelation(RelationKind.TABLE, {column.name: column for column in columns})
+
+    def origin(self, relation: SourceRelation) -> Origin:
+        """As ``Source.origin``."""
+        return Origin((Member(1, RelationKind.TABLE, "shop.orders", 1),))
 
     def cursor_type(self, table: Table, relation: SourceRelation) -> CursorType:
         """As ``Source.cursor_type``."""

@@ -188,7 +188,8 @@ class LoaderSettings(CoreSettings, WarehouseSettings):
 
     temp_table_days: PositiveInt = Field(default=7, description="Days after which a hashed table expires.")
     load_timeout: Duration = Field(
-        default=timedelta(minutes=9), description="Longest wait for one load job (ISO 8601, or seconds)."
+        default=timedelta(minutes=9),
+        description="Longest wait for one load job, or for the reading of one dropped file (ISO 8601, or seconds).",
     )
     load_file_bytes: PositiveInt = Field(
         default=1024**3, description="Largest Parquet file that may be dropped into landing/ by hand, in bytes."

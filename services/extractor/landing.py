@@ -13,7 +13,7 @@ from services.core.errors import DataError
 from services.core.faults import fault_point
 from services.core.landing import batch_objects, put_part
 from services.core.manifest import Part
-from services.core.naming import part_object
+from services.core.naming import manifest_object, part_object
 from services.core.rejection import reject
 from services.core.settings import CoreSettings
 from services.core.storage import ObjectStore
@@ -69,8 +69,23 @@ class Landing:
 
 
 def reject_superseded(objects: ObjectStore, settings: CoreSettings, batch: Batch, parts: list[Part]) -> None:
-    """Before the manifest: move what broken attempts left of the batch to failed/, so that nothing stays behind."""
+    """Before the manifest: move what is no part of the batch to failed/, so that nothing stays behind.
+
+    That is what broken attempts left, and a manifest that somebody else has put there.
+    """
     kept = {part.object_name for part in parts}
+    manifest = manifest_object(settings.landing_prefix, batch.table, batch.id)
     others = [o for o in batch_objects(objects, settings, batch.table, batch.id) if o.name not in kept]
-    message = "an attempt at this part of the table broke off; the rows are in the parts that the manifest names"
-    reject(objects, settings, others, DataError("superseded_part", message, table=batch.table, batch_id=batch.id))
+    for code, message, found in (
+        (
+            "superseded_part",
+            "an attempt at this part of the table broke off; the rows are in the parts that the manifest names",
+            [stored for stored in others if stored.name != manifest],
+        ),
+        (
+            "manifest_invalid",
+            "a manifest that is not this extraction's, which has yet to write its own",
+            [stored for stored in others if stored.name == manifest],
+        ),
+    ):
+        reject(objects, settings, found, DataError(code, message, table=batch.table, batch_id=batch.id))

@@ -54,14 +54,18 @@ def read_manifest(content: bytes, landed: LandedObject, landing_prefix: str) -> 
     return manifest
 
 
-def check_size(size: int, most: int = MOST_MANIFEST_BYTES) -> None:
+def check_size(size: int) -> None:
     """A manifest is small enough to be read.
 
     Raises:
         DataError: it is not.
     """
-    if size > most:
-        raise DataError("manifest_invalid", f"the manifest has {size} bytes; one of the pipeline has at most {most}")
+    if size > MOST_MANIFEST_BYTES:
+        raise DataError("manifest_invalid", _too_large())
+
+
+def _too_large() -> str:
+    return f"the manifest has more than {MOST_MANIFEST_BYTES} bytes, and was not read; none of the pipeline is so large"
 
 
 def _parsed(content: bytes) -> Manifest:
@@ -106,6 +110,8 @@ def check_announced(batch: Batch, content: bytes | None) -> None:
     if content is not None and manifest_fingerprint(content) == batch.manifest_sha256:
         return
     refusal = ForeignManifest if batch.state is BatchState.EXTRACTING else DataError
+    if content is None:
+        raise refusal("manifest_invalid", _too_large())
     differing = _differences(batch, content)
     # A batch that an extractor has landed which announced no fingerprint yet: the release before this one.
     if batch.manifest_sha256 is None and batch.state is BatchState.LANDED and not differing:
@@ -114,10 +120,8 @@ def check_announced(batch: Batch, content: bytes | None) -> None:
     raise refusal("manifest_invalid", f"the manifest is not the one that the extraction has announced: {what}")
 
 
-def _differences(batch: Batch, content: bytes | None) -> list[str]:
+def _differences(batch: Batch, content: bytes) -> list[str]:
     """The fields in which a manifest contradicts what the state has noted of the batch; none if it cannot be read."""
-    if content is None:
-        return []
     try:
         says = _parsed(content).model_dump()
     except DataError:

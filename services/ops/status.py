@@ -96,11 +96,16 @@ WORDS = {
 """How a table is, in a word, by what it needs."""
 
 
+_RETRY_SECONDS = 10.0
+"""How long a question to the bucket is repeated: then its error is told, which says more than no answer."""
+
+
 def read_status(settings: OpsSettings, tables: Tables) -> Status:
     """Look at the state, the bucket and the dead letters; what does not answer is a part of the status."""
     now = datetime.now(UTC)
     names = [name.strip() for name in settings.dead_letter_subscriptions.split(",") if name.strip()]
-    asked_objects = Question(lambda: read_objects(settings, GcsObjectStore(settings.gcp_project)))
+    bucket = GcsObjectStore(settings.gcp_project, retry_seconds=_RETRY_SECONDS)
+    asked_objects = Question(lambda: read_objects(settings, bucket))
     asked_letters = Question(lambda: dead_letters(settings.gcp_project, names))
     unseen = []
     objects, letters = Objects([], []), []

@@ -71,6 +71,7 @@ class Fault:
         times: to how many requests.
         after: how many requests that match pass before the first.
         status: of ANSWER.
+        reason: of ANSWER, as Google tells it; that which goes with the status, if none is given.
         seconds: of HANG.
         edit: of EDIT.
         contains: what the request's body must hold, in lower case.
@@ -85,6 +86,7 @@ class Fault:
     times: int = 1
     after: int = 0
     status: int = 503
+    reason: str | None = None
     seconds: float = 60.0
     edit: Callable[[bytes], bytes] | None = None
     contains: bytes = b""
@@ -120,9 +122,10 @@ class HTTPAnswer:
     body: bytes
 
 
-def google_error(status: int) -> bytes:
-    """An error as Google's JSON interfaces tell it."""
-    reason, name = _REASONS.get(status, ("backendError", "UNKNOWN"))
+def google_error(status: int, reason: str | None = None) -> bytes:
+    """An error as Google's JSON interfaces tell it, with the usual reason of its status or another."""
+    usual, name = _REASONS.get(status, ("backendError", "UNKNOWN"))
+    reason = reason or usual
     message = f"injected {status}"
     errors = [{"message": message, "domain": "global", "reason": reason}]
     return json.dumps({"error": {"code": status, "message": message, "errors": errors, "status": name}}).encode()
@@ -295,7 +298,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._break_off()
         elif fault is not None and action is Action.ANSWER:
             self._drain()
-            self._answer(fault.status, [("Content-Type", "application/json")], google_error(fault.status))
+            self._answer(fault.status, [("Content-Type", "application/json")], google_error(fault.status, fault.reason))
         elif (kept := proxy.kept.pop(self.path, None)) is not None:
             self._drain()
             self._answer(kept.status, kept.headers, kept.body)

@@ -47,7 +47,7 @@ SPEC = SampleSpec(rows=600, seed=23)
 PROFILE: Any = os.environ.get("CREDIX_CHAOS_PROFILE", "embedded")
 FULL = os.environ.get("CREDIX_CHAOS") == "full"
 
-FILE_POINTS = {"loader.file_part_landed", "loader.file_landed"}
+FILE_POINTS = {"loader.file_part_landed", "loader.file_noted", "loader.file_landed"}
 """Reached by a file that is dropped into landing/ only."""
 REJECTION_POINTS = {"loader.failed_noted", "loader.object_rejected"}
 """Reached by a batch that cannot be loaded only."""
@@ -76,7 +76,8 @@ COMBINED = [
     Round(("extractor.batch_noted", "loader.load_started", "transformer.downstream_noted", "transformer.merged")),
     Round(
         (
-            *("extractor.part_landed", "loader.load_done", "loader.stable_copied", "loader.object_archived"),
+            *("extractor.part_landed", "extractor.manifest_announced", "loader.load_done"),
+            *("loader.stable_copied", "loader.object_archived"),
             *("transformer.bronze_built", "transformer.advanced"),
         ),
         chunked=True,
@@ -87,7 +88,7 @@ COMBINED = [
     ),
     Round(
         (
-            *("extractor.manifest_landed", "loader.file_part_landed", "loader.file_landed"),
+            *("extractor.manifest_landed", "loader.file_part_landed", "loader.file_noted", "loader.file_landed"),
             *("transformer.merge_noted", "transformer.downstream_built"),
         )
     ),

@@ -145,6 +145,12 @@ def test_headers_pass_and_a_location_leads_back_through_the_proxy(
     assert f"http://{headers['Host']}" == upstream.url, "the server is asked by its own name"
 
 
+def test_an_error_has_the_reason_that_was_asked_for(client: httpx.Client, proxy: FaultProxy) -> None:
+    proxy.add(Fault("GET", "/echo", Action.ANSWER, status=403, reason="quotaExceeded"))
+    answer = client.get("/echo")
+    assert (answer.status_code, answer.json()["error"]["errors"][0]["reason"]) == (403, "quotaExceeded")
+
+
 @pytest.mark.parametrize(("status", "reason"), [(503, "backendError"), (429, "rateLimitExceeded"), (400, "invalid")])
 def test_the_next_requests_that_match_are_answered_an_error(
     client: httpx.Client, upstream: Upstream, proxy: FaultProxy, status: int, reason: str

@@ -139,25 +139,52 @@ class Writer:
     """One user of the business system; commits and rolls back as its seed has it."""
 
     def __init__(
-        self, number: int, options: Options, access: Any, shared: dict[str, list[str]], prepares: bool
+        self,
+        number: int,
+        options: Options,
+        access: Any,
+        shared: dict[str, list[str]],
+        prepares: bool,
+        survives: bool = False,
     ) -> None:
+        """Be a user.
+
+        Args:
+            number: among the users; with the seed it determines everything.
+            options: of the run.
+            access: to the source.
+            shared: keys per table that others change, too.
+            prepares: whether some transactions are prepared.
+            survives: whether the server may die; the user comes again then.
+        """
+        self.survives = survives
         self.random = random.Random(f"{options.seed}-{number}")  # noqa: S311 - reproducible, not secret
         self.number, self.longest, self.prepares = number, longest(options), prepares
         self.own: dict[str, list[str]] = {"cnpj_ws": [], "installments": []}
         self.shared = shared
         self.report = Report()
         self.deleted: set[tuple[str, str]] = set()
-        """Table and key, of rows that some committed transaction deleted."""
+        """Table and key, of rows that some committed transaction deleted, or may have."""
         self._access, self._made = access, 0
 
     def work(self, stop: threading.Event) -> None:
         """Write until told to stop; a transaction that is held open then ends at once."""
-        with connect(self._access) as connection:
-            connection.autocommit = True  # BEGIN and COMMIT are statements here
-            connection.execute("SET lock_timeout = '500ms'")
-            while not stop.is_set():
-                self._transaction(connection, stop)
-                stop.wait(self.random.expovariate(1 / 0.03))
+        while not stop.is_set():
+            try:
+                with connect(self._access) as connection:
+                    self._write(connection, stop)
+            except psycopg.OperationalError:
+                if not self.survives:
+                    raise
+                self.report.transactions["broken off"] += 1
+                stop.wait(0.3)
+
+    def _write(self, connection: Connection, stop: threading.Event) -> None:
+        connection.autocommit = True  # BEGIN and COMMIT are statements here
+        connection.execute("SET lock_timeout = '500ms'")
+        while not stop.is_set():
+            self._transaction(connection, stop)
+            stop.wait(self.random.expovariate(1 / 0.03))
 
     def _transaction(self, connection: Connection, stop: threading.Event) -> None:
         end = self.random.choices(["commit", "rollback", "prepare"], [87, 9, 4 if self.prepares else 0])[0]
@@ -188,6 +215,9 @@ class Writer:
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             connection.execute("ROLLBACK")
             end = "refused"
+        except psycopg.OperationalError:
+            self.deleted |= deleted  # perhaps: the server died, and has done the commit, or not
+            raise
         self.report.transactions[{"commit": "committed", "rollback": "rolled back"}.get(end, "refused by a lock")] += 1
         if end == "commit":
             self.report.rows_written += rows

@@ -221,6 +221,9 @@ class BatchCase:
     column: str | None = None
     known: bool = True
     """Whether the extractor has noted the batch in the state."""
+    announced: bool = True
+    """Whether the extractor has announced this manifest, and not the one that it would have been undamaged."""
+    batch_id: str | None = None
     failed_before: bool = False
     loaded: bool = False
     """Whether BigQuery has loaded it before it was found out; the sweep drops that table."""
@@ -321,11 +324,11 @@ BAD_BATCHES = [
     BatchCase(
         "manifest_of_other_batch", "manifest_invalid", "its name says", lambda d: d.edit(batch_id=new_batch_id(READ_AT))
     ),
-    BatchCase("manifest_names_others", "manifest_invalid", "objects of others", _foreign),
+    BatchCase("manifest_names_others", "manifest_invalid", "no parts of it", _foreign),
     BatchCase(
         "manifest_names_outside",
         "manifest_invalid",
-        "objects of others",
+        "no parts of it",
         lambda d: d.document["parts"][0].update(object_name="x"),
     ),
     BatchCase(
@@ -336,7 +339,7 @@ BAD_BATCHES = [
     ),
     BatchCase(
         "manifest_names_wildcard",
-        "part_missing",
+        "manifest_invalid",
         "part-*",
         lambda d: d.document["parts"][0].update(
             object_name=batch_objects_prefix(LANDING, d.table, d.batch_id) + "part-*"
@@ -344,12 +347,102 @@ BAD_BATCHES = [
     ),
     BatchCase(
         "manifest_names_itself",
-        "part_changed",
+        "manifest_invalid",
         "manifest.json",
         lambda d: d.document["parts"][0].update(object_name=d.manifest_name),
     ),
     BatchCase("counts", "manifest_invalid", "add up", _counts(7, 2, 2, 2)),
-    BatchCase("counts_huge", "manifest_invalid", "add up", _counts(10**30, 2, 2, 2)),
+    BatchCase(
+        "manifest_names_too_long",
+        "manifest_invalid",
+        "object_name",
+        lambda d: d.document["parts"][0].update(object_name=d.name(0).replace("part-", f"part-{'0' * 2_000}")),
+    ),
+    BatchCase("counts_huge", "manifest_invalid", "less than", _counts(10**30, 2, 2, 2)),
+    BatchCase("size_huge", "manifest_invalid", "parts.0.size", lambda d: d.document["parts"][0].update(size=2**63)),
+    BatchCase(
+        "generation_huge",
+        "manifest_invalid",
+        "parts.0.generation",
+        lambda d: d.document["parts"][0].update(generation=10**400),
+    ),
+    BatchCase(
+        "year_0_in_utc",
+        "manifest_invalid",
+        "years 1 to 9999",
+        lambda d: d.edit(extracted_at="0001-01-01T00:00:00+14:00"),
+    ),
+    BatchCase(
+        "year_10000_in_utc",
+        "manifest_invalid",
+        "years 1 to 9999",
+        lambda d: d.document["window"].update(high="9999-12-31T23:59:59-14:00"),
+    ),
+    BatchCase("year_10000", "manifest_invalid", "extracted_at", lambda d: d.edit(extracted_at="10000-01-01T00:00:00Z")),
+    BatchCase(
+        "manifest_large",
+        "manifest_invalid",
+        "was not read",
+        lambda d: setattr(d, "raw", d.manifest + b" " * 16 * 1024**2),
+    ),
+    BatchCase("manifest_many_values", "manifest_invalid", "values; one", lambda d: d.edit(drift=["x"] * 300_000)),
+    BatchCase(
+        "manifest_many_fields",
+        "manifest_invalid",
+        "unknown fields",
+        lambda d: d.edit(**{f"x{n}": n for n in range(100_000)}),
+    ),
+    BatchCase("manifest_long_field", "manifest_invalid", "characters more", lambda d: d.edit(**{"x" * 3_000_000: 1})),
+    BatchCase(
+        "announced_another_window",
+        "manifest_invalid",
+        "has announced: window differ",
+        lambda d: d.edit(window={"low": None, "high": "9999-12-31T23:59:59Z"}),
+        announced=False,
+    ),
+    BatchCase(
+        "announced_another_mode",
+        "manifest_invalid",
+        "has announced: mode, extracted_at differ",
+        lambda d: d.edit(mode="incremental", extracted_at="9999-12-31T23:59:59Z"),
+        announced=False,
+    ),
+    BatchCase(
+        "announced_other_parts",
+        "manifest_invalid",
+        "the state knows another",
+        lambda d: d.edit(parts=d.document["parts"][:2], rows=4),
+        announced=False,
+    ),
+    BatchCase("nobodys_keyless", "table_without_key", "without a key", lambda d: None, table="keyless", known=False),
+    BatchCase(
+        "nobodys_masked", "masked_column", "in clear", lambda d: None, table="people", column="tax_id", known=False
+    ),
+    BatchCase(
+        "nobodys_column",
+        "unexpected_column",
+        "surplus",
+        evolved("surplus"),
+        table="growing",
+        column="surplus",
+        known=False,
+    ),
+    BatchCase(
+        "nobodys_id_of_2099",
+        "manifest_invalid",
+        "began after its manifest arrived",
+        lambda d: None,
+        known=False,
+        batch_id="20990101T000000000000Z-ffffffff",
+    ),
+    BatchCase(
+        "nobodys_id_of_no_time",
+        "manifest_invalid",
+        "began after its manifest arrived",
+        lambda d: None,
+        known=False,
+        batch_id="99999999T999999999999Z-ffffffff",
+    ),
     BatchCase("no_parts", "manifest_invalid", "no parts", lambda d: d.edit(parts=[], rows=0)),
     BatchCase(
         "counts_too_many", "wrong_row_count", "loaded 6 rows, the manifest says 9", _counts(9, 3, 3, 3), loaded=True
@@ -425,7 +518,7 @@ class FileCase:
     table: str | None = "orders"
     """The table that the file is for, as far as its name says."""
     column: str | None = None
-    most_bytes: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def _orders(change: Callable[[pa.Table], pa.Table], **options: Any) -> Callable[[], bytes]:
@@ -495,6 +588,29 @@ def long_name(length: int, last: str) -> str:
     room = length - len(f"{LANDING}/{last}")
     folders = "d/" * (room // 2)
     return f"{folders if room % 2 == 0 else 'd' + folders}{last}"
+
+
+def _stamped_with(times: pa.Array) -> Callable[[], bytes]:
+    """Six rows, of which the last has this time of reading."""
+    return lambda: parquet(rows_of("orders").append_column(EXTRACTED_AT.name, times))
+
+
+def _required_in_footer() -> bytes:
+    """A column that may be null, which the file's metadata call required: Arrow's reader ends its process over it."""
+    whole = parquet(rows_of("orders_archive"), store_schema=False)
+    optional, required = b"\x25\x02\x18\x04note", b"\x25\x00\x18\x04note"
+    assert optional in whole
+    return whole.replace(optional, required)
+
+
+def _repeated(times: int, length: int) -> bytes:
+    """One long name, so many times: in the file it is there once."""
+    packed = pa.DictionaryArray.from_arrays(pa.array([0] * times, pa.int32()), pa.array(["x" * length]))
+    return parquet(pa.table({"id": pa.array(range(times), pa.int64()), "note": packed}), compression="zstd")
+
+
+def _large_footer() -> bytes:
+    return parquet(rows_of("orders").replace_schema_metadata({"note": "x" * 8 * 1024**2}))
 
 
 _TEXTS = pa.array([b"\xff\xfe"] * 6, pa.binary()).view(pa.string())
@@ -629,6 +745,83 @@ BAD_FILES = [
         column="_extracted_at",
     ),
     FileCase(
+        "extracted_at_in_the_future",
+        "extracted_in_the_future",
+        "when the file arrived",
+        content=_stamped_with(sixth(datetime(2099, 1, 1, tzinfo=UTC), pa.timestamp("us", "UTC"), READ_AT)),
+        column="_extracted_at",
+    ),
+    FileCase(
+        "extracted_at_year_10000",
+        "value_does_not_fit",
+        "_extracted_at",
+        content=_stamped_with(sixth(253_402_300_800_000_000, pa.int64(), 0).view(pa.timestamp("us", "UTC"))),
+        column="_extracted_at",
+    ),
+    FileCase(
+        "extracted_at_year_0",
+        "value_does_not_fit",
+        "_extracted_at",
+        content=_stamped_with(sixth(-(2**63), pa.int64(), 0).view(pa.timestamp("us", "UTC"))),
+        column="_extracted_at",
+    ),
+    FileCase(
+        "extracted_at_ms_too_large",
+        "value_does_not_fit",
+        "_extracted_at",
+        content=_stamped_with(sixth(2**62, pa.int64(), 0).view(pa.timestamp("ms", "UTC"))),
+        column="_extracted_at",
+    ),
+    FileCase(
+        "extracted_at_date",
+        "wrong_type",
+        "_extracted_at",
+        content=_stamped_with(rows_of("orders")["day"]),
+        column="_extracted_at",
+    ),
+    FileCase(
+        "reader_ends",
+        "corrupt_parquet",
+        "its reader ended with SIGABRT",
+        "orders_archive.parquet",
+        _required_in_footer,
+        "orders_archive",
+    ),
+    FileCase("metadata_large", "file_too_large", "metadata", content=_large_footer),
+    FileCase(
+        "unpacks_to_400_MB",
+        "file_too_large",
+        "LOAD_FILE_MEMORY",
+        "orders_archive.parquet",
+        lambda: parquet(pa.table({"id": [1], "note": ["x" * 400_000_000]}), compression="zstd", use_dictionary=False),
+        "orders_archive",
+    ),
+    FileCase(
+        "unpacks_to_2_GB",
+        "file_too_large",
+        "LOAD_FILE_UNPACKED_BYTES",
+        "orders_archive.parquet",
+        lambda: _repeated(20_000, 100_000),
+        "orders_archive",
+        settings={"load_file_unpacked_bytes": 100_000_000},
+    ),
+    FileCase(
+        "says_2_GB",
+        "file_too_large",
+        "LOAD_FILE_UNPACKED_BYTES",
+        content=_orders(lambda rows: rows),
+        settings={"load_file_unpacked_bytes": 100},
+    ),
+    FileCase(
+        "takes_too_long",
+        "file_too_large",
+        "takes longer than 4 s",
+        "orders_archive.parquet",
+        lambda: _repeated(200_000, 1_000_000),
+        "orders_archive",
+        settings={"load_timeout": 4},
+    ),
+    FileCase(
         "table_without_key",
         "table_without_key",
         "without a key",
@@ -645,7 +838,7 @@ BAD_FILES = [
         "people",
         "tax_id",
     ),
-    FileCase("too_large", "file_too_large", "LOAD_FILE_BYTES allows 1000", most_bytes=1_000),
+    FileCase("too_large", "file_too_large", "LOAD_FILE_BYTES allows 1000", settings={"load_file_bytes": 1_000}),
     FileCase(
         "of_longest_name", "missing_column", "note", "orders_archive.parquet", table="orders_archive", column="note"
     ),

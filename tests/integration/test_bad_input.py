@@ -7,7 +7,7 @@ import dataclasses
 import io
 import json
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -26,13 +26,16 @@ from services.core.batch import Batch, BatchError, BatchState, Step
 from services.core.errors import DataError, TransientError
 from services.core.events import ObjectFinalized
 from services.core.gcs import GcsObjectStore
+from services.core.manifest import manifest_fingerprint
 from services.core.naming import file_batch_id, hashed_table, mirrored
 from services.core.settings import LoaderSettings
 from services.core.state.sqlite import SqliteStore
-from services.core.state.state import PipelineState
+from services.core.state.state import PipelineState, TableProgress
 from services.core.storage import StoredObject
-from services.core.tables import ColumnType, load_tables
+from services.core.tables import ColumnType, Mode, load_tables
 from services.core.warehouse import bigquery_client
+from services.core.window import Window
+from services.extractor.planning.window import next_window
 from services.loader.loading import Loader, Result
 from services.loader.sweep import Sweep
 from tests.integration.bad_input_cases import (
@@ -41,6 +44,7 @@ from tests.integration.bad_input_cases import (
     DECLARED,
     GOOD_FILES,
     LANDING,
+    READ_AT,
     ROWS,
     BatchCase,
     Draft,
@@ -93,12 +97,20 @@ class Lake:
     def put(self, name: str, content: bytes) -> StoredObject:
         return self.loader.objects.create(self.bucket, name, io.BytesIO(content), "application/octet-stream")
 
-    def land(self, batch: Draft, known: bool = True) -> None:
-        """Put a batch into landing/, the manifest last, as the extractor does."""
+    def land(self, batch: Draft, known: bool = True, announced: bytes | None = None) -> None:
+        """Put a batch into landing/, the manifest last, as the extractor does.
+
+        Args:
+            batch: the batch.
+            known: whether an extraction has noted it in the state.
+            announced: the manifest that it has announced, if not this one.
+        """
         if known:
             self.loader.state.create_batch(batch.batch)
         for name, content in (batch.others | batch.parts).items():
             self.put(name, content)
+        if known:
+            self.loader.state.announce(batch.batch_id, manifest_fingerprint(announced or batch.manifest))
         self.put(batch.manifest_name, batch.manifest)
         if known:
             self.loader.state.step(batch.batch_id, Step.LAND)
@@ -292,9 +304,10 @@ def landed_objects(lake: Lake, batch: Draft) -> dict[str, tuple[StoredObject, by
 
 @pytest.mark.parametrize("case", cases(BAD_BATCHES))
 def test_a_bad_batch_goes_to_failed_whole(case: BatchCase, lake: Lake, place: Place) -> None:
-    batch = draft(case.table)
+    batch = draft(case.table, case.batch_id)
+    whole = batch.manifest
     case.damage(batch)
-    lake.land(batch, case.known)
+    lake.land(batch, case.known, None if case.announced else whole)
     if case.failed_before:
         error = BatchError(code=case.code, message="the extractor ended before the manifest was written")
         lake.loader.state.change_batch(batch.batch_id, lambda b: b.model_copy(update={"state": BatchState.EXTRACTING}))
@@ -322,8 +335,7 @@ def test_a_bad_batch_goes_to_failed_whole(case: BatchCase, lake: Lake, place: Pl
 
 @pytest.mark.parametrize("case", cases(BAD_FILES))
 def test_a_bad_file_goes_to_failed(case: FileCase, place: Place) -> None:
-    more = {"load_file_bytes": case.most_bytes} if case.most_bytes else {}
-    with place.lake(**more) as lake:
+    with place.lake(**case.settings) as lake:
         name, content = f"{LANDING}/{case.object_name}", case.content()
         stored = lake.put(name, content)
         batch_id = file_batch_id(lake.bucket, name, stored.generation, stored.created_at) if case.table else None
@@ -385,6 +397,159 @@ def test_the_longer_of_two_names_keeps_its_batches_apart(lake: Lake) -> None:
     assert lake.handle(bad.manifest_name) == "rejected"
     left = {name for name in lake.objects() if name.startswith(f"{LANDING}/")}
     assert left == {*good.parts, good.manifest_name}
+
+
+FAR = "9999-12-31T23:59:59Z"
+LOW = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def progressed(state: PipelineState, table: str) -> TableProgress:
+    """A table whose first batch is in bronze."""
+    first = draft(table).batch.model_copy(update={"window": Window(low=None, high=LOW), "mode": Mode.INCREMENTAL})
+    state.create_batch(first)
+    for step in (Step.LAND, Step.LOAD, Step.MERGE):
+        state.step(first.id, step)
+    return state.advance(table, 1)
+
+
+def test_a_manifest_of_nobody_is_taken_like_a_file(lake: Lake) -> None:
+    """Whatever it says: it moves no watermark, deletes nothing, and no time of it is after its arrival."""
+    state = lake.loader.state
+    before = progressed(state, "orders")
+    forged = draft()
+    forged.edit(extracted_at=FAR, window={"low": None, "high": FAR}, mode="snapshot", source="gs://b/orders.parquet#1")
+    forged.edit(run_id="x" * 100_000, drift=["lies"] * 1_000)
+    forged.document["columns"][0]["unrepresentable"] = 2**63 - 1
+    lake.land(forged, known=False)
+    assert lake.handle(forged.manifest_name) == "loaded"
+    [batch] = lake.announced.published
+    arrived = batch.arrived_at
+    assert arrived is not None
+    assert datetime.now(UTC) - timedelta(minutes=1) < arrived <= datetime.now(UTC)
+    assert batch == Batch(
+        **batch.model_dump(include={"rows", "parts", "size", "landed_at", "loaded_at", "load_seconds"}),
+        id=forged.batch_id,
+        run_id=forged.batch_id,
+        table="orders",
+        source=batch.source,
+        mode=Mode.INCREMENTAL,
+        window=None,
+        extracted_at=arrived,
+        arrived_at=arrived,
+        started_at=arrived,
+        state=BatchState.LOADED,
+        load_attempts=1,
+        manifest_sha256=manifest_fingerprint(forged.manifest),
+    ), "nothing else of what the manifest says"
+    assert (batch.source or "").startswith(f"unannounced gs://{lake.bucket}/{forged.manifest_name}#")
+    assert lake.objects() == {}
+    assert lake.handle(forged.manifest_name) == "already_loaded"
+    assert state.batch(batch.id) == batch
+    state.step(batch.id, Step.MERGE)
+    after = state.advance("orders", 2)
+    stable = {"stable_batch": batch.id, "stable_job": after.stable_job, "stable_token": after.stable_token}
+    merged = {"merged_batch": max(batch.id, before.merged_batch or ""), "merge_token": 2}
+    assert after == before.model_copy(update=merged | stable)
+    assert state.newest_snapshot("orders") is None
+    high = datetime.now(UTC)
+    assert next_window(Mode.INCREMENTAL, LOW, state.open_batches("orders"), high) == Window(low=LOW, high=high)
+    assert state.take_time("orders", high) == high
+    good = draft()
+    lake.land(good)
+    assert lake.handle(good.manifest_name) == "loaded"
+    assert state.progress("orders").stable_batch == good.batch_id, "people see the batch that came after it"
+
+
+def test_a_manifest_of_nobody_keeps_an_earlier_time(lake: Lake) -> None:
+    batch = draft()
+    lake.land(batch, known=False)
+    assert lake.handle(batch.manifest_name) == "loaded"
+    [loaded] = lake.announced.published
+    assert loaded.extracted_at == READ_AT < (loaded.arrived_at or READ_AT)
+
+
+def test_a_manifest_of_nobody_is_tried_again_like_any(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first handler has noted the batch and ended: the state knows it, and the manifest still says otherwise."""
+    batch = draft()
+    batch.edit(extracted_at=FAR, mode="snapshot")
+    lake.land(batch, known=False)
+
+    def fails(*_: object) -> None:
+        raise TransientError("the warehouse does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("services.loader.loading.load", fails)
+        with pytest.raises(TransientError):
+            lake.handle(batch.manifest_name)
+    assert lake.handle(batch.manifest_name) == "loaded"
+    [loaded] = lake.announced.published
+    assert (loaded.load_attempts, loaded.mode, loaded.extracted_at) == (2, Mode.INCREMENTAL, loaded.arrived_at)
+
+
+FOREIGN = {
+    "window": lambda d: json.dumps(d.document | {"window": {"low": None, "high": FAR}}).encode(),
+    "same": lambda d: d.manifest,
+    "no_manifest": lambda d: b"PAR1",
+    "empty": lambda d: b"",
+    "large": lambda d: b" " * (16 * 1024**2 + 1),
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_a_foreign_manifest_does_not_end_an_extraction(lake: Lake, content: Callable[[Draft], bytes]) -> None:
+    """Somebody writes a manifest before the extractor does: that object alone is refused, the extraction goes on."""
+    batch = draft()
+    state = lake.loader.state
+    state.create_batch(batch.batch)
+    for name, part in batch.parts.items():
+        lake.put(name, part)
+    foreign = content(batch)
+    stored = lake.put(batch.manifest_name, foreign)
+    assert lake.handle(batch.manifest_name) == "rejected"
+    reason = Reason("manifest_invalid", "", "orders", batch.batch_id, None)
+    check_rejected(lake, {batch.manifest_name: (stored, foreign)}, reason)
+    assert state.batch(batch.batch_id) == batch.batch, "as the extraction has noted it"
+    assert set(batch.parts) <= set(lake.objects())
+    check_again(lake, batch.manifest_name)
+    state.announce(batch.batch_id, manifest_fingerprint(batch.manifest))
+    lake.put(batch.manifest_name, batch.manifest)
+    lake.announced.alerts.clear()
+    assert lake.handle(batch.manifest_name) == "loaded"
+    assert lake.announced.alerts == []
+
+
+def test_objects_with_the_id_of_another_tables_batch_do_it_no_harm(lake: Lake) -> None:
+    batch = draft()
+    lake.land(batch)
+    foreign = draft("steady", batch.batch_id)
+    lake.land(foreign, known=False)
+    landed = landed_objects(lake, foreign)
+    assert lake.handle(foreign.manifest_name) == "rejected"
+    check_rejected(lake, landed, Reason("manifest_invalid", "is one of table orders", "steady", batch.batch_id, None))
+    assert lake.handle(batch.manifest_name) == "loaded"
+    late = draft("steady", batch.batch_id, parts=1)
+    lake.put(late.name(0), b"a part without a manifest")
+    Sweep(lake.loader, datetime.now(UTC) + lake.loader.settings.sweep_grace + timedelta(minutes=1)).run()
+    left = [name for name in lake.objects() if name.startswith(f"{LANDING}/")]
+    assert left == [], "at rest, landing/ is empty"
+
+
+class Unread(GcsObjectStore):
+    """Reading is refused."""
+
+    def read(self, bucket: str, name: str) -> bytes | None:
+        raise AssertionError(name)
+
+    def open(self, stored: StoredObject) -> Any:
+        raise AssertionError(stored.name)
+
+
+@pytest.mark.parametrize("name", ["orders.bin", "unknown.parquet", "keyless.parquet", "people.parquet"])
+def test_what_cannot_be_taken_is_not_read(lake: Lake, name: str) -> None:
+    """However large it is."""
+    lake.put(f"{LANDING}/{name}", parquet(rows_of("orders")))
+    loader = dataclasses.replace(lake.loader, objects=Unread(PROJECT))
+    assert loader.handle(ObjectFinalized(lake.bucket, f"{LANDING}/{name}", 1)) == "rejected"
 
 
 def test_a_manifest_that_is_gone_is_for_the_sweep(lake: Lake) -> None:

@@ -4,15 +4,21 @@ The table's pages are full but for the first ones, so that a row which is change
 read that went on under a new snapshot, and did no more than that, would have it in neither place.
 """
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from services.core.batch import BatchState
+from services.core.gcs import GcsObjectStore
+from services.core.naming import manifest_object
+from services.core.tables import Table
+from services.core.window import Window
 from tests.integration.extractor_harness import (
     FAILED,
     LANDING,
@@ -477,3 +483,46 @@ def test_objects_in_failed_say_which_batch_they_were_of(bench: Bench) -> None:
     assert all(batch.id in name for name in bench.objects(FAILED))
     assert bench.reasons().keys() == {"extraction_failed"}
     bench.at_rest()
+
+
+@pytest.mark.parametrize("crash", [False, True], ids=["beside_it", "after_its_crash"])
+def test_a_foreign_manifest_is_never_the_extractions(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, crash: bool
+) -> None:
+    """Somebody is faster than the extractor; after a crash, the next run does not take it for what it had landed."""
+    database = bench.database
+    database.paged_table("big", gated=True)
+    bench.declare(incremental("big"))
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", bench.storage_url)
+    with database.gate(2_000) as gate:
+        running = bench.start(EXTRACT_READERS="1")
+        gate.wait()
+        [batch] = bench.batches("big")
+        name = manifest_object(LANDING, "big", batch.id)
+        forged = batch.model_copy(update={"window": Window(low=None, high=datetime.max.replace(tzinfo=UTC))})
+        content = forged.manifest(Table.model_validate(incremental("big")), [], []).encoded()
+        GcsObjectStore("p").create(bench.bucket.name, name, io.BytesIO(content), "application/json")
+        if crash:
+            running.kill()
+        gate.open()
+        finished = running.finish()
+    if crash:
+        wait_until("the end of the dead extractor's lease", lambda: not bench.is_held("extract-big"))
+        bench.extract()
+        [first, second] = bench.batches("big")
+        assert first.error is not None
+        assert (first.state, first.error.code) == (BatchState.FAILED, "abandoned")
+        assert bench.reasons().keys() == {"abandoned"}
+    else:
+        assert finished.exit_code == 0, finished.stderr
+        [second] = bench.batches("big")
+        assert second.id == batch.id, "it goes on, and writes its own"
+        assert bench.reasons() == {"manifest_invalid": 1}
+    assert second.state is BatchState.LANDED
+    assert second.window is not None
+    assert second.window.low is None
+    assert second.window.high < datetime.now(UTC)
+    landed = bench.only_batch()
+    assert landed.manifest.window == second.window
+    assert newest([landed], "id") == bench.source("big")
+    bench.at_rest(killed=crash)

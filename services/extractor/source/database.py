@@ -15,10 +15,10 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, stop_af
 from services.core.settings import SourceSettings
 from services.core.tables import Table
 from services.extractor.source.catalog import SourceRelation, read_relation
-from services.extractor.source.locks import WAIT, foreign_locks
-from services.extractor.source.sql import quoted
 from services.extractor.source.cursor import CursorType, read_cursor_type
+from services.extractor.source.locks import WAIT, foreign_locks
 from services.extractor.source.origin import Origin, read_origin
+from services.extractor.source.sql import quoted
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -285,6 +285,7 @@ class Source:
     def close(self) -> None:
         """End the transaction and the connection."""
         self._connection.close()
+
     def cursor_type(self, table: Table, relation: SourceRelation) -> CursorType | None:
         """The type of the table's cursor; None for a table without one.
 

@@ -112,13 +112,14 @@ def _convert(array: pa.Array, column: ManifestColumn, table: str) -> pa.Array:
         )
     try:
         return array.cast(to)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowInvalid:
+        # Arrow's own words quote the value.
         raise DataError(
             "value_does_not_fit",
-            f"column {column.name} has a value that {column.type} cannot hold: {error}",
+            f"column {column.name} has a value that {column.type} cannot hold exactly, of type {array.type}",
             table=table,
             column=column.name,
-        ) from error
+        ) from None
 
 
 def conform(batch: pa.RecordBatch, columns: list[ManifestColumn], table: str, read_at: datetime) -> pa.RecordBatch:

@@ -29,9 +29,10 @@ from services.extractor.planning.plan import ChunkResult, Plan, catch_up_from
 from services.extractor.planning.preparation import Prepared, prepare
 from services.extractor.progress import Progress
 from services.extractor.reading.reader import Engine
-from services.extractor.reading.reading import Read, Reading, SourceRewritten
+from services.extractor.reading.reading import Read, Reading, SourceRewritten, attempts
 from services.extractor.reading.work import Work, share, shared_plan, shared_plans
 from services.extractor.source.database import Source, conninfo
+from services.extractor.source.errors import SourceAway
 from services.extractor.source.session import Sessions
 from services.extractor.tasks import Task
 
@@ -117,9 +118,7 @@ class Extractor:
             landed = self._land(table, batch, lease, lambda: self._chunks(table, batch, plan, lease))
         else:
             with ExitStack() as hold:
-                prepared = prepare(
-                    self.settings, self.state, table, mode, new_batch_id(datetime.now(UTC)), self.task.execution, hold
-                )
+                prepared = self._prepared(table, mode, hold)
                 batch, plan, source = self._batch(prepared), prepared.plan, prepared.source
                 watermark = prepared.progress.watermark
                 self.progress.started(table.name, plan.estimated_rows)
@@ -145,6 +144,14 @@ class Extractor:
             window_high=high,
             unrepresentable=landed.unrepresentable or None,
         )
+
+    def _prepared(self, table: Table, mode: Mode, hold: ExitStack) -> Prepared:
+        """Prepare, also where a lock has to be waited for; a source that is away was waited for already."""
+        for attempt in attempts(self.settings.extract_attempts, but=SourceAway):
+            with attempt:
+                batch_id = new_batch_id(datetime.now(UTC))
+                return prepare(self.settings, self.state, table, mode, batch_id, self.task.execution, hold)
+        raise AssertionError  # attempts() ends with a result or the last error
 
     def _batch(self, prepared: Prepared) -> Batch:
         return Batch(
@@ -214,14 +221,14 @@ class Extractor:
         self.state.step(manifest.batch_id, Step.LAND, **facts)
 
     def _reading(self, plan: Plan, landing: Landing, hold: Callable[[], None]) -> Reading:
-        settings = self.settings
-        return Reading(self.engine, plan, landing, settings.extract_part_rows, settings.extract_attempts, hold)
+        settings, info = self.settings, conninfo(self.settings)
+        return Reading(info, self.engine, plan, landing, settings.extract_part_rows, settings.extract_attempts, hold)
 
     def _stream(self, table: Table, batch: Batch, plan: Plan, lease: Lease) -> tuple[Plan, Read] | None:
         """Read by one statement; the state hears of the batch when the first rows are there."""
         with Landing(self.open_objects, self.settings, batch, self.progress) as landing:
             read = self._reading(plan, landing, lease.renew).stream(
-                conninfo(self.settings), batch.extracted_at, lambda: self._begin(batch, lease)
+                batch.extracted_at, lambda: self._begin(batch, lease)
             )
             if read is None and _needs_a_batch(table, batch):
                 self._begin(batch, lease)

@@ -3,10 +3,9 @@
 import os
 from typing import Any
 
-import psycopg
 import yaml
 
-from services.core.errors import ConfigurationError, PipelineError
+from services.core.errors import ConfigurationError
 from services.core.settings import SourceSettings, read_settings
 from services.core.tables import Column, ColumnType, Mode, SchemaDrift, Table
 from services.extractor.contract.declare import declaration
@@ -37,12 +36,9 @@ def propose(source: str) -> str:
         schema_drift=SchemaDrift.EVOLVE,
         columns=[Column(name="any", type=ColumnType.STRING)],
     )
-    try:
-        with open_source(conninfo(settings)) as opened:
-            relation = opened.relation(everything)
-            entry = declaration(relation, schema, name, opened.primary_key(schema, name))
-    except psycopg.OperationalError as error:
-        raise PipelineError(f"the source cannot be reached: {error}") from error
+    with open_source(conninfo(settings), table=everything.name) as opened:
+        relation = opened.relation(everything)
+        entry = declaration(relation, schema, name, opened.primary_key(schema, name))
     return _as_yaml(entry)
 
 

@@ -20,11 +20,13 @@ from services.extractor.planning.window import (
     next_window,
     predicate,
     refused_rows,
+    relation_sql,
     select_list,
     window_high,
 )
 from services.extractor.source.catalog import RelationKind
 from services.extractor.source.database import Estimate, Source, SourceClock, Storage, conninfo, open_source
+from services.extractor.source.sql import quoted
 from services.extractor.source.terms import hashed
 
 INDEX_PAGES = 1_000
@@ -73,9 +75,9 @@ def prepare(
     Raises:
         ConfigurationError: the source does not fit what is declared.
         DataError: a policy of the cursor says that its rows fail the run.
-        psycopg.OperationalError: the source cannot be reached.
+        TransientError: the source cannot be reached, or a lock cannot be had.
     """
-    with open_source(conninfo(settings), hold) as source:
+    with open_source(conninfo(settings), hold, table=table.name) as source:
         relation = source.relation(table)
         settled = settle(table, relation)
         for difference in settled.differences:
@@ -113,6 +115,9 @@ def prepare(
             table=table.name,
             execution=execution,
             select=select,
+            relation=relation_sql(table),
+            key=[quoted(column.name_in_source) for column in table.columns if column.name in table.key],
+            checks={read.column.name: read.refused for read, _ in landed if read.refused is not None},
             condition=predicate(table, mode, window),
             columns=[_manifest_column(read, type_) for read, type_ in landed],
             flags=flags,

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.core.arrow import conform
-from services.core.errors import ConfigurationError, DataError, TransientError
 from services.extractor.planning.plan import LEAST_ROWS, Plan
 from services.extractor.source.locks import SECOND_WAIT, foreign_locks, opening
 from services.extractor.source.session import Snapshot
@@ -26,6 +25,36 @@ def _load_extension(connection: duckdb.DuckDBPyConnection) -> None:
     folder = importlib.resources.files("duckdb_extension_postgres_scanner") / "extensions" / f"v{duckdb.__version__}"
     with importlib.resources.as_file(folder / "postgres_scanner.duckdb_extension") as path:
         connection.execute(f"LOAD {text_literal(str(path))}")
+
+
+_SERVER_SAID = re.compile(r"(?:^|: )([^\s:\"]+):  ")
+"""Before a server's own words libpq puts their severity, a colon and two blanks, in every language."""
+
+_PASSING_WORDS = re.compile(
+    r"(?:terminating connection|canceling statement|the database system is|could not serialize access|deadlock detected"
+    r"|server closed the connection|could not receive data|could not send data|no connection to the server"
+    r"|connection to server|SSL (?:SYSCALL )?error|out of (?:shared )?memory|snapshot \".*\" does not exist)[^\n]*"
+)
+"""Words of PostgreSQL and libpq that people look for, and that quote no value; in other languages they are left out."""
+
+
+class EngineFailed(Exception):
+    """The engine could not read; its text can quote a value, and has no SQLSTATE.
+
+    Attributes:
+        spoken: whether the server said something: then it has a SQLSTATE, which another connection gets to know.
+        known: whether its words are of those that pass.
+        words: what may be told of it.
+        rows: how many had come before.
+    """
+
+    def __init__(self, error: duckdb.Error, rows: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.spoken = _SERVER_SAID.search(str(error)) is not None
+        found = _PASSING_WORDS.search(str(error))
+        self.known = found is not None
+        self.words = found[0].strip() if found else "the engine could not read on"
 
 
 class Engine:
@@ -118,8 +147,9 @@ class Reader:
         Raises:
             ConfigurationError: the session does not keep what was set.
             DataError: a value does not fit its column.
-            TransientError: the source broke off; this reader connects again at its next use.
+            EngineFailed: anything else; this reader connects again at its next use.
         """
+        rows = 0
         try:
             connection = self._connected()
             connection.execute("BEGIN")
@@ -134,11 +164,12 @@ class Reader:
                     continue
                 for offset, name in enumerate(plan.flags):
                     counts[name] += pc.sum(batch.column(width + offset)).as_py() or 0
+                rows += batch.num_rows
                 yield conform(batch, plan.columns, plan.table, read_at)
             connection.execute("COMMIT")
         except duckdb.Error as error:
             self.close()
-            raise told_apart(error, plan.table) from None
+            raise EngineFailed(error, rows) from None
         except BaseException as error:
             self.close()
             if isinstance(error.__cause__, SystemExit | KeyboardInterrupt):
@@ -155,18 +186,3 @@ class Reader:
         found = connection.execute("SELECT * FROM postgres_query('source', ?)", [read_terms()]).fetchone() or ()
         check_terms(found)
         check_options(found, plan.table, plan.hashed)
-
-
-def told_apart(error: duckdb.Error, table: str) -> Exception:
-    """Say whether a source error is about a value or may pass; DuckDB has one class for both."""
-    message = " ".join(str(error).split())  # the statement in it may have several lines, and the reason follows
-    # In the statement, which may be in the message too, the apostrophe is doubled.
-    if refused := re.search(r"column (\S+): (BigQuery's \w+ has no [^\"]*)", message):
-        text = f"column {refused[1]}: {refused[2]}; correct it, or choose another on_unrepresentable in tables.yaml"
-        return DataError("value_does_not_fit", text, table=table, column=refused[1])
-    if "invalid input syntax" in message or "out of range" in message or "invalid byte sequence" in message:
-        return DataError("value_does_not_fit", message, table=table)
-    lost_session = "SET TRANSACTION SNAPSHOT" in message  # whose snapshot does not exist any more
-    if "permission denied" in message or ("does not exist" in message and not lost_session):
-        return ConfigurationError(f"table {table}: the source refused the read: {message}")
-    return TransientError(f"table {table}: the source broke off: {message}")

@@ -10,16 +10,23 @@ from typing import Any
 import psycopg
 import structlog
 from psycopg.conninfo import make_conninfo
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from services.core.errors import ConfigurationError
 from services.core.settings import SourceSettings
 from services.core.tables import Table
 from services.extractor.source.catalog import SourceRelation, primary_key, read_relation
-from services.extractor.source.errors import PROTOCOL_VIOLATION, may_pass, one_line
+from services.extractor.source.errors import (
+    PROTOCOL_VIOLATION,
+    SourceAway,
+    may_pass,
+    one_line,
+    spoken,
+    translating,
+)
 from services.extractor.source.locks import WAIT, foreign_locks
-from services.extractor.source.refusal import spoken, sqlstate_of_refusal
-from services.extractor.source.sql import quoted
+from services.extractor.source.refusal import sqlstate_of_refusal
+from services.extractor.source.sql import quoted, text_literal
 from services.extractor.source.terms import (
     APPLICATION,
     MARK,
@@ -86,6 +93,15 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE l.pid = pg_catalog.pg_backend_pid() AND c.relkind = 'f'
   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
 ORDER BY c.oid
+"""
+
+_WAITED_FOR = """
+SELECT EXISTS (
+  SELECT FROM pg_catalog.pg_locks held
+  JOIN pg_catalog.pg_locks waiting ON waiting.database = held.database AND waiting.relation = held.relation
+  WHERE held.pid = pg_catalog.pg_backend_pid() AND held.locktype = 'relation' AND held.granted
+    AND waiting.locktype = 'relation' AND NOT waiting.granted AND waiting.mode = 'AccessExclusiveLock'
+)
 """
 
 _TIMELINE = """
@@ -187,15 +203,21 @@ class Source:
         self._connection = connection
         self._terms: Sequence[object] = ()
 
-    def begin(self) -> None:
+    def begin(self, snapshot: str | None = None) -> None:
         """Begin the transaction, on the terms that every transaction has.
+
+        Args:
+            snapshot: name of the one that all its questions see; without it, each sees what was committed before it.
 
         Raises:
             ConfigurationError: the session does not keep them, or has no transactions.
         """
-        begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
+        begin = ["BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"]
+        if snapshot is not None:
+            take = f"SET TRANSACTION SNAPSHOT {text_literal(snapshot)}"
+            begin = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", take]
         try:
-            answers = self._connection.execute("; ".join([begin, *set_terms(), read_terms()]).encode())
+            answers = self._connection.execute("; ".join([*begin, *set_terms(), read_terms()]).encode())
         except psycopg.errors.ProtocolViolation as error:
             if may_pass(error.sqlstate, str(error)):
                 raise
@@ -302,13 +324,38 @@ class Source:
         now: datetime = row[0]
         return now
 
-    def alive(self) -> bool:
-        """Whether the connection and its transaction go on."""
+    def waited_for(self) -> bool:
+        """Whether somebody waits for this transaction to end, to change what it has locked."""
+        row = self._connection.execute(_WAITED_FOR).fetchone()
+        return row is not None and bool(row[0])
+
+    def read_away(self, statement: str, most: int | None = None) -> None:
+        """Run a statement as the engine does, and leave its rows: what PostgreSQL says of it has a SQLSTATE here.
+
+        Args:
+            statement: a SELECT.
+            most: rows after which it is enough; None for all.
+
+        Raises:
+            psycopg.Error: it fails.
+        """
+        with self._connection.cursor().copy(f"COPY ({statement}) TO STDOUT (FORMAT binary)".encode()) as rows:
+            for number, _ in enumerate(rows):
+                if most is not None and number >= most:
+                    break
+
+    def fails(self, statement: str) -> str | None:
+        """The SQLSTATE with which a statement fails, or None; the transaction goes on either way."""
         try:
-            self._connection.execute("SELECT 1")
-        except psycopg.Error:
-            return False
-        return True
+            with self._connection.transaction():
+                self._connection.execute(statement.encode())
+        except psycopg.Error as error:
+            return error.sqlstate
+        return None
+
+    def limit(self, wait: str) -> None:
+        """Let no further statement of the transaction take longer."""
+        self._connection.execute(f"SET LOCAL statement_timeout = {text_literal(wait)}".encode())
 
     def close(self) -> None:
         """End the transaction and the connection."""
@@ -388,50 +435,66 @@ def refuses_options(info: str) -> bool:
     try:
         psycopg.connect(info, autocommit=True).close()
     except psycopg.OperationalError as error:
-        return spoken(error) and sqlstate_of_refusal(info) == PROTOCOL_VIOLATION
+        return spoken(str(error)) and sqlstate_of_refusal(info) == PROTOCOL_VIOLATION
     return False
 
 
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, psycopg.OperationalError)
-
-
 @retry(
-    retry=retry_if_exception(_may_pass),
+    retry=retry_if_exception_type(psycopg.OperationalError),
     stop=stop_after_attempt(6),
     wait=wait_exponential_jitter(initial=0.5, max=10),
     reraise=True,
 )
-def connect(info: str) -> Connection:
-    """Connect, with a few retries over about twenty seconds: a server that restarts is back by then.
-
-    Raises:
-        ConfigurationError: the server refuses this user, or what is asked of the session.
-        psycopg.OperationalError: the server cannot be reached, or not now.
-    """
+def _connect(info: str) -> Connection:
     try:
         # A pooler may give every transaction another session: no statement is prepared for the next one.
         return psycopg.connect(info, autocommit=True, prepare_threshold=None)
     except psycopg.OperationalError as error:
-        code = sqlstate_of_refusal(info) if spoken(error) else None
+        code = sqlstate_of_refusal(info) if spoken(str(error)) else None
         if code is None or may_pass(code, str(error)):
             raise
         raise ConfigurationError(f"the source refuses the connection (SQLSTATE {code}): {one_line(error)}") from None
 
 
+def connect(info: str) -> Connection:
+    """Connect, with a few retries over about twenty seconds: a server that restarts is back by then.
+
+    Raises:
+        ConfigurationError: the server refuses this user, or what is asked of the session.
+        SourceAway: the server cannot be reached, or not now.
+    """
+    try:
+        return _connect(info)
+    except psycopg.OperationalError as error:
+        raise SourceAway(f"the source cannot be reached: {one_line(error)}") from None
+
+
 @contextmanager
-def open_source(info: str, hold: ExitStack | None = None) -> Iterator[Source]:
-    """A connection for small questions, for a block.
+def open_source(
+    info: str, hold: ExitStack | None = None, *, table: str, snapshot: str | None = None
+) -> Iterator[Source]:
+    """A connection for small questions, for a block, in which errors are raised as what the caller does about them.
 
     Args:
         info: libpq connection string.
-        hold: what ends the connection; without it, the end of the block does.
+        hold: what ends the connection; without it, and after an error, the end of the block does.
+        table: the declared table's name, for messages.
+        snapshot: what it sees; without one, each question sees what was committed before it.
 
     Raises:
-        psycopg.OperationalError: the server cannot be reached, or refuses this user.
+        ConfigurationError: a person has to correct something.
+        DataError: a value cannot be had.
+        TransientError: it may succeed later; ``SourceAway`` where it was tried for long.
     """
-    with ExitStack() as block:
+    with translating(table):
         source = Source(connect(info))
-        (hold or block).callback(source.close)
-        source.begin()
-        yield source
+        try:
+            source.begin(snapshot)
+            yield source
+        except BaseException:
+            source.close()
+            raise
+        if hold is None:
+            source.close()
+        else:
+            hold.callback(source.close)

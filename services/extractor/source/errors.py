@@ -1,7 +1,21 @@
 """PostgreSQL's errors, told apart by SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html).
 
-Messages are in the server's language, codes are not.
+Messages are in the server's language, codes are not. And messages quote values of rows, so that only those are repeated
+that name objects, settings and connections.
 """
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from services.core.errors import ConfigurationError, DataError, PipelineError, TransientError
+
+
+class SourceAway(TransientError):
+    """The source could not be reached in some twenty seconds, or has no connection for this process now."""
+
 
 PROTOCOL_VIOLATION = "08P01"
 """With this, PgBouncer says nearly everything that it says of its own, in one language."""
@@ -12,6 +26,28 @@ server that stops or starts, an internal error."""
 
 _LASTING = ("57P04",)
 """The exception: a database that was dropped."""
+
+_OF_VALUES = ("21", "22", "23", "P0")
+"""What begins so, a row's values brought about: a cast, a division, a check, a function's own RAISE."""
+
+_NAMES_ONLY = ("08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "HV")
+"""What begins so, is told in the server's own words."""
+
+_FOREIGN_SERVER = "08001"
+"""A server cannot be reached; from a server that was reached, this is about the one of a foreign table."""
+
+_NOT_NOW = (
+    "starting up",
+    "shutting down",
+    "in recovery",
+    "not yet accepting",
+    "too many",
+    "remaining connection slots",
+)
+"""Of the words with which a foreign table's server refuses a connection, those that pass. They come without a SQLSTATE,
+and in that server's language: in another one than English, they fail one run, which the next one makes good."""
+
+_SPOKEN = re.compile(r"failed: [^\s:]+:  ")
 
 _POOLER_SAYS_NO = (
     "unsupported startup parameter",
@@ -41,6 +77,75 @@ def may_pass(sqlstate: str | None, message: str) -> bool:
     return sqlstate.startswith(_PASSING) and sqlstate not in _LASTING
 
 
+def spoken(text: str) -> bool:
+    """Whether a server answered a connection that failed: it can be reached, and says no.
+
+    libpq puts the answer's severity, a colon and two blanks before it, in every language.
+    """
+    return _SPOKEN.search(text) is not None
+
+
 def one_line(error: Exception) -> str:
     """An error's text without its line breaks."""
     return " ".join(str(error).split())
+
+
+def translated(error: psycopg.Error, table: str) -> PipelineError:
+    """An error of the source as what the caller does about it, in words that quote no value.
+
+    Args:
+        error: psycopg's.
+        table: the declared table's name.
+    """
+    code = error.sqlstate
+    words, detail = _words(error), error.diag.message_detail or ""
+    if code == _FOREIGN_SERVER and spoken(detail) and not any(passing in detail for passing in _NOT_NOW):
+        return ConfigurationError(
+            f"table {table}: {words}: {' '.join(detail.split())}; correct the foreign server or its user mapping"
+        )
+    by_the_driver = code is None and not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if may_pass(code, str(error)) and not by_the_driver:
+        return TransientError(f"table {table}: the source broke off: {words}")
+    if code is not None and code.startswith(_OF_VALUES):
+        return DataError("value_does_not_fit", f"PostgreSQL refuses a value: {words}", table=table)
+    advice = "; names of other schemas than pg_catalog have to be written with it" if code in _NOT_FOUND else ""
+    return ConfigurationError(f"table {table}: the source refuses: {words}{advice}")
+
+
+_NOT_FOUND = ("42P01", "42883", "42704", "3F000")
+"""A relation, a function, a type or a schema that is not there, or not on the path."""
+
+
+def _words(error: psycopg.Error) -> str:
+    """What may be told of an error: no value of a row."""
+    code = error.sqlstate
+    if code is None:  # libpq's own words, of a connection; the driver's, of a value
+        of_a_connection = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        return one_line(error) if of_a_connection else "the driver cannot take an answer"
+    said = error.diag.message_primary
+    if said is not None and code.startswith(_NAMES_ONLY):
+        return f"{' '.join(said.split())} (SQLSTATE {code})"
+    return f"{condition(code)} (SQLSTATE {code})"
+
+
+def condition(sqlstate: str) -> str:
+    """The name of a SQLSTATE, for people: ``DivisionByZero``."""
+    try:
+        return psycopg.errors.lookup(sqlstate).__name__
+    except KeyError:
+        return "an error"
+
+
+@contextmanager
+def translating(table: str) -> Iterator[None]:
+    """Raise psycopg's errors of a block as what the caller does about them.
+
+    Raises:
+        ConfigurationError: a person has to correct something.
+        DataError: a value cannot be had.
+        TransientError: it may succeed later.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translated(error, table) from None

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+import psycopg
 import structlog
 
 from services.core.tables import Table
 from services.extractor.source.database import Source, connect
+from services.extractor.source.errors import translating
 
 log = structlog.get_logger()
 
@@ -59,9 +61,9 @@ class Sessions:
         """The snapshot to read; the first call takes it.
 
         Raises:
-            psycopg.OperationalError: the server cannot be reached, or a lock cannot be had.
+            TransientError: the server cannot be reached, or a lock cannot be had.
         """
-        with self._lock:
+        with self._lock, translating(self._table.name):
             if self._snapshot is None:
                 self._snapshot = self._take()
             return self._snapshot
@@ -86,12 +88,25 @@ class Sessions:
             raise
         return source
 
-    def check(self, snapshot: Snapshot) -> None:
-        """After a read broke off: give the session up if the connection that holds it is lost too."""
+    def check(self, snapshot: Snapshot) -> str | None:
+        """After a read broke off: give the session up if that is why, or helps; what was found, or None.
+
+        Behind somebody who waits for a stronger lock on the table, the readers of further chunks wait, and he waits for
+        the session.
+        """
         with self._lock:
-            if self._source is not None and self._snapshot == snapshot and not self._source.alive():
+            if self._source is None or self._snapshot != snapshot:
+                return "the session has ended, and with it the snapshot"
+            try:
+                waited_for = self._source.waited_for()
+            except psycopg.Error:
                 log.warning("session.lost", snapshot=snapshot.name)
                 self._end()
+                return "the session's connection was lost, and with it the snapshot"
+            if waited_for:
+                self._end()
+                return "somebody waits to change the table, and the session lets it go"
+            return None
 
     def close(self) -> None:
         """Let the snapshot and the locks go."""

@@ -946,7 +946,7 @@ def reach(windows: list[tuple[datetime | None, datetime]]) -> datetime | None:
 
 
 @contextmanager
-def asked_source(info: str, hold: ExitStack | None) -> Iterator[Stepwise]:
+def asked_source(info: str, hold: ExitStack | None, *, table: str) -> Iterator[Stepwise]:
     yield AT_WORK.get()
 
 

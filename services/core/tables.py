@@ -201,7 +201,7 @@ class Table(Declaration):
     )
     on_change: OnChange = Field(
         default=OnChange.SNAPSHOT,
-        description="What happens when source or declaration changed, so that older rows can be others than bronze has.",
+        description="What happens when source or declaration changed, so that older rows can differ from bronze.",
     )
     exclude: list[str] = Field(
         default_factory=list,

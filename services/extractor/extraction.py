@@ -19,6 +19,7 @@ from services.core.parquet import empty_part
 from services.core.rejection import reject
 from services.core.settings import ExtractorSettings
 from services.core.state.lease import Lease, holding, look
+from services.core.state.memory import remember
 from services.core.state.state import PipelineState
 from services.core.state.store import DocumentChanged
 from services.core.storage import ObjectStore
@@ -53,6 +54,8 @@ class Outcome:
     watermark: str | None = None
     window_high: str | None = None
     unrepresentable: dict[str, int] | None = None
+    changes: list[str] | None = None
+    """What had changed at the source, or in tables.yaml."""
     seconds: float = 0.0
     error: str | None = None
 
@@ -81,8 +84,14 @@ class Extractor:
         """How long to wait for a lease: another try of this task may have died with it."""
         return self.settings.extract_lease + timedelta(seconds=5) if self.task.attempt else timedelta(0)
 
-    def extract(self, table: Table, mode: Mode) -> Outcome:
-        """Extract one table and say how it went; only a stop of the process itself is raised."""
+    def extract(self, table: Table, mode: Mode, *, accepted: bool = False) -> Outcome:
+        """Extract one table and say how it went; only a stop of the process itself is raised.
+
+        Args:
+            table: the table.
+            mode: how it is to be read, if nothing has changed.
+            accepted: whether a person accepts what changed at the source; then it is a snapshot.
+        """
         started = time.monotonic()
         with structlog.contextvars.bound_contextvars(table=table.name):
             try:
@@ -93,7 +102,7 @@ class Extractor:
                     self.settings.extract_lease,
                     self.patience,
                 ) as lease:
-                    outcome = self._extract_alone(table, mode, lease)
+                    outcome = self._extract_alone(table, mode, lease, accepted)
             except LeaseBusy as busy:
                 log.warning("extraction.busy", reason=str(busy))
                 outcome = Outcome(table.name, "busy", error=str(busy))
@@ -106,7 +115,7 @@ class Extractor:
             log.info("extraction.finished", outcome=outcome.outcome, rows=outcome.rows, seconds=seconds)
         return replace(outcome, seconds=seconds)
 
-    def _extract_alone(self, table: Table, mode: Mode, lease: Lease) -> Outcome:
+    def _extract_alone(self, table: Table, mode: Mode, lease: Lease, accepted: bool) -> Outcome:
         resumed = self._clear_leftovers(table)
         if resumed is not None:
             batch, plan = resumed
@@ -115,22 +124,25 @@ class Extractor:
             watermark = self.state.progress(table.name).watermark
             landed = self._land(table, batch, lease, lambda: self._chunks(table, batch, plan, lease))
         else:
-            prepared = prepare(
-                self.settings, self.state, table, mode, new_batch_id(datetime.now(UTC)), self.task.execution
-            )
+            batch_id, execution = new_batch_id(datetime.now(UTC)), self.task.execution
+            prepared = prepare(self.settings, self.state, table, mode, batch_id, execution, accepted=accepted)
             batch, plan = self._batch(prepared), prepared.plan
             watermark = prepared.progress.watermark
             self.progress.started(table.name, plan.estimated_rows)
+
+            def begin() -> None:
+                self._begin(batch, prepared, lease)
+
             if plan.bounds:
-                self._begin(batch, lease)
+                begin()
                 share(self.state.store, plan)
                 landed = self._land(table, batch, lease, lambda: self._chunks(table, batch, plan, lease))
             else:
-                landed = self._land(table, batch, lease, lambda: self._stream(table, batch, plan, lease))
+                landed = self._land(table, batch, lease, lambda: self._stream(table, batch, plan, lease, begin))
         noted = watermark.isoformat() if watermark else None
         high = batch.window.high.isoformat() if batch.window else None
         if landed is None:
-            return Outcome(table.name, "no_changes", watermark=noted, window_high=high)
+            return Outcome(table.name, "no_changes", watermark=noted, window_high=high, changes=batch.changes or None)
         return Outcome(
             table.name,
             "landed",
@@ -141,6 +153,7 @@ class Extractor:
             watermark=noted,
             window_high=high,
             unrepresentable=landed.unrepresentable or None,
+            changes=batch.changes or None,
         )
 
     def _batch(self, prepared: Prepared) -> Batch:
@@ -148,16 +161,20 @@ class Extractor:
             id=prepared.plan.batch_id,
             run_id=self.run_id,
             table=prepared.plan.table,
-            mode=prepared.mode,
+            mode=prepared.decision.mode,
             window=prepared.window,
+            anew=prepared.decision.anew,
+            changes=prepared.decision.said,
             extracted_at=prepared.extracted_at,
             started_at=datetime.now(UTC),
             drift=prepared.drift,
             unseen=prepared.unseen,
         )
 
-    def _begin(self, batch: Batch, lease: Lease) -> None:
+    def _begin(self, batch: Batch, prepared: Prepared, lease: Lease) -> None:
         self.state.begin_extraction(batch.table, batch.extracted_at, lease.token)
+        remember(self.state.store, batch.table, batch.id, prepared.seen, prepared.counting)
+        fault_point("extractor.remembered")
         self.state.create_batch(batch)
         fault_point("extractor.batch_noted")
 
@@ -215,14 +232,14 @@ class Extractor:
         settings = self.settings
         return Reading(self.engine, plan, landing, settings.extract_part_rows, settings.extract_attempts, hold)
 
-    def _stream(self, table: Table, batch: Batch, plan: Plan, lease: Lease) -> tuple[Plan, Read] | None:
+    def _stream(
+        self, table: Table, batch: Batch, plan: Plan, lease: Lease, begin: Callable[[], None]
+    ) -> tuple[Plan, Read] | None:
         """Read by one statement; the state hears of the batch when the first rows are there."""
         with Landing(self.open_objects, self.settings, batch, self.progress) as landing:
-            read = self._reading(plan, landing, lease.renew).stream(
-                batch.extracted_at, lambda: self._begin(batch, lease)
-            )
+            read = self._reading(plan, landing, lease.renew).stream(batch.extracted_at, begin)
             if read is None and _needs_a_batch(table, batch):
-                self._begin(batch, lease)
+                begin()
                 read = Read([self._empty(landing, plan)])
         if read is None:
             if self.state.batch(batch.id) is not None:  # a broken attempt had found rows, which are gone now
@@ -366,5 +383,5 @@ class Extractor:
 
 
 def _needs_a_batch(table: Table, batch: Batch) -> bool:
-    """Whether even no rows are news: a snapshot without rows says that all of them are gone."""
-    return batch.mode is Mode.SNAPSHOT and (table.deletes == "soft" or not table.key)
+    """Whether even no rows are news: a snapshot without rows says that all of them are gone, or begins anew."""
+    return batch.mode is Mode.SNAPSHOT and (table.deletes == "soft" or not table.key or batch.anew)

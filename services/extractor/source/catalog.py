@@ -125,7 +125,7 @@ WHERE i.indisprimary AND n.nspname = %s AND c.relname = %s AND k.position <= i.i
 ORDER BY k.position
 """
 
-# A constant default stays in the catalog (atthasmissing) when it is dropped again; partitions have it, their parent not.
+# A constant default that is dropped stays in the catalog (atthasmissing): of the partitions, not of their parent.
 _FILLED = """
 SELECT DISTINCT a.attname
 FROM pg_catalog.pg_attribute a

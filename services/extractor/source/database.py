@@ -12,10 +12,12 @@ from psycopg.conninfo import make_conninfo
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from services.core.settings import SourceSettings
+from services.core.state.memory import ServerSeen
 from services.core.tables import Table
-from services.extractor.source.catalog import SourceRelation, read_relation
+from services.extractor.source.catalog import SourceRelation, filled_columns, read_relation
 from services.extractor.source.cursor import CursorType, read_cursor_type
 from services.extractor.source.origin import Origin, read_origin
+from services.extractor.source.server import read_server
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -200,6 +202,19 @@ class Source:
     def origin(self, relation: SourceRelation) -> Origin:
         """Where the relation's rows come from."""
         return read_origin(self._connection, relation.oid)
+
+    def server(self) -> ServerSeen:
+        """Who the server is, as far as it says so."""
+        return read_server(self._connection)
+
+    def filled(self, members: list[int], names: list[str]) -> set[str]:
+        """Columns in which rows that are older than the column can have a value."""
+        return filled_columns(self._connection, members, names)
+
+    def partition_bounds(self, oid: int) -> str | None:
+        """What a partition's rows have in common, as an SQL condition; None for what is no partition."""
+        row = self._connection.execute("SELECT pg_catalog.pg_get_partition_constraintdef(%s)", (oid,)).fetchone()
+        return row[0] if row else None
 
     def clock(self) -> SourceClock:
         """The server's clock and its open transactions, in one statement."""

@@ -10,7 +10,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 _DATABASE = "SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"
 _SYSTEM = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
-# The name of the file that is written now has the timeline; the last checkpoint still has the old one after a promotion.
+# The name of the file that is written now has the timeline; the last checkpoint has the old one after a promotion.
 _PRIMARY = """
 SELECT ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int,
   (pg_catalog.pg_current_wal_lsn() OPERATOR(pg_catalog.-) '0/0'::pg_catalog.pg_lsn)::bigint

@@ -50,6 +50,8 @@ class History:
         self.declared = declared
         self.cursor, self.cells, self.sight = declared.cursor, declared.cells, declared.sight
         self.scale = SCALES[self.cells.kind]
+        self.raised_at: int | None = None
+        """After which run somebody declared a longer lag."""
         self.processes: list[Process] = []
         self.runs = 0
         Wall.shown = START["timestamp"]
@@ -107,6 +109,13 @@ class History:
                 database.now -= by
             case "replay":
                 database.replayed = min(database.replayed + 1 + it.which % 3, len(database.commits))
+            case "attach":
+                database.attach([it.key, (it.key + 1) % KEYS], by)
+            case "lag raised" if self.raised_at is None:
+                self.cursor = self.cursor.model_copy(update={"lag": self.cursor.lag + self.scale.spans[5]})
+                self.table = self.table.model_copy(update={"cursor": self.cursor})
+                self.raised_at = self.runs
+                COUNTS["lags raised"] += 1
             case "change":  # a whole transaction
                 begun = database.begin()
                 database.write(begun, it.key, it.how, by)

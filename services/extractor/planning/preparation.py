@@ -102,20 +102,19 @@ def prepare(
         ]
         cursor = settle_cursor(table, source.cursor_type(table, relation), relation)
         origin = source.origin(relation)
-        server = source.server()
         clock = source.clock()
         blind = unseen(clock, origin)
         _say_what_is_unseen(blind, clock, safety_lag)
         progress = state.progress(table.name)
         on_their_way = state.open_batches(table.name)
         reached = covered(progress.covered, on_their_way)
+        before = recalled(state.store, table.name, reached.batch)
+        server = source.server()  # after what is remembered, which it cannot be behind of
         secret = settings.extract_mask_secret.get_secret_value()
         kept = safety_lag.total_seconds() if keeps_a_distance(blind) else 0.0
         seen = see(table, mode, server, relation, origin, cursor, settled.columns, kept, secret)
-        before = recalled(state.store, table.name, reached.batch)
-        decision = decide(
-            table, mode, _changed(source, table, reached, before, seen, origin, cursor), accepted=accepted
-        )
+        found = _changed(source, table, reached, before, seen, origin, cursor)
+        decision = decide(table, mode, found, accepted=accepted)
         _say_what_changed(decision)
         mode = decision.mode
         check_lookback(table, mode, blind)

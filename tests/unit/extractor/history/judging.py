@@ -160,9 +160,11 @@ class Judge:
     def _nothing_is_left(self) -> None:
         history = self._history
         assert {b.state for b in history.state.batches_of_table("t")} <= {BatchState.MERGED, BatchState.FAILED}
-        assert history.bucket.landed(LANDING) == []
-        # A loader that comes late can load a batch that has failed meanwhile; its temp table expires.
         failed = [b for b in history.state.batches_of_table("t") if b.state is BatchState.FAILED]
+        # Objects of a batch whose extractor was killed while it cleared them away are the sweep's, which is not here.
+        left = [batch.id for batch in failed] if "extractor" in history.killed else []
+        assert [name for name in history.bucket.landed(LANDING) if not any(id_ in name for id_ in left)] == []
+        # A loader that comes late can load a batch that has failed meanwhile; its temp table expires.
         assert history.warehouse.temp.keys() <= {hashed_table_id("p", "business_case_temp", batch) for batch in failed}
         assert [d.id for d in history.store.query("leases", {}) if d.data["holder"] is not None] == []
 

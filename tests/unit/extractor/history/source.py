@@ -132,9 +132,13 @@ class Database:
         """Send a message."""
         self.messages.append(Message(self.now, self.peak, own))
 
+    def is_busy(self, message: Message) -> bool:
+        """Whether a transaction of a message is open in its session; a prepared one is no session's any more."""
+        return any(transaction.message is message and not transaction.prepared for transaction in self.open)
+
     def go_on(self, message: Message) -> Transaction | None:
         """Begin the next transaction of a message, unless one is still open."""
-        if any(transaction.message is message for transaction in self.open):
+        if self.is_busy(message):
             return None
         self.open.append(Transaction(message.began, self.now, message.latest_clock, message.own, message))
         return self.open[-1]
@@ -200,8 +204,7 @@ class Database:
             at = self.commits[self.replayed - 1][0] if self.replayed else datetime.min.replace(tzinfo=UTC)
             return SourceClock(self.now - UNSEEN, None, None, True, at)
         sessions = [t for t in self.open if not t.prepared and (self.sees_others or t.own)]
-        busy = [t.message for t in self.open]
-        between = [m.began for m in self.messages if m not in busy and (self.sees_others or m.own)]
+        between = [m.began for m in self.messages if not self.is_busy(m) and (self.sees_others or m.own)]
         running = [t.began for t in sessions if t.shown and not t.hidden] + between
         prepared = [t.prepared for t in self.open if t.prepared]
         return SourceClock(

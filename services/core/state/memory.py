@@ -66,7 +66,7 @@ class Seen(_Remembered):
     cursor: CursorSeen | None
     safety_lag: float = Field(description="Seconds that were kept from what cannot be seen; 0 where all can be.")
     columns: dict[str, ColumnSeen] = Field(description="By their name in BigQuery.")
-    mask_secret: str | None = Field(description="Eight digits that change with EXTRACT_MASK_SECRET; None if not used.")
+    mask_digits: str | None = Field(description="Eight digits that change with EXTRACT_MASK_SECRET; None if not used.")
 
 
 class _Entry(_Remembered):

@@ -145,6 +145,10 @@ def _columns(before: Seen, now: Seen, found: Found) -> Iterator[Change]:
 
 
 def _added(name: str, column: ColumnSeen, before: Seen, now: Seen, found: Found) -> Change:
+    same_table = before.relation == now.relation
+    was = [(old, seen.mask) for old, seen in before.columns.items() if seen.number == column.number and same_table]
+    if hidden := [old for old, mask in was if _shows_more(mask, column.mask)]:
+        return Change(f"column {name} was {hidden[0]}, and shows what that masked", Verdict.PERSON)
     new_in_source = before.relation == now.relation and column.number > before.last_column
     if new_in_source and column.source not in found.filled:
         return Change(f"column {name} is new, and null in all older rows", Verdict.NOTE)
@@ -190,7 +194,7 @@ def _shows_more(was: str | None, is_: str | None) -> bool:
 
 
 def _others(before: Seen, now: Seen) -> Iterator[Change]:
-    if None not in (before.mask_secret, now.mask_secret) and before.mask_secret != now.mask_secret:
+    if None not in (before.mask_digits, now.mask_digits) and before.mask_digits != now.mask_digits:
         in_key = any((now.columns[name].mask or "").startswith(Mask.HASH.value) for name in now.key)
         verdict = Verdict.PERSON if in_key else Verdict.SNAPSHOT
         yield Change("EXTRACT_MASK_SECRET is another: the same values have other hashes", verdict)

@@ -56,7 +56,7 @@ def see(
         cursor=_cursor(cursor) if cursor else None,
         safety_lag=safety_lag,
         columns=columns,
-        mask_secret=secret_digits(mask_secret) if hashes else None,
+        mask_digits=secret_digits(mask_secret) if hashes else None,
     )
 
 

@@ -140,7 +140,8 @@ class Database:
         """Begin the next transaction of a message, unless one is still open."""
         if self.is_busy(message):
             return None
-        self.open.append(Transaction(message.began, self.now, message.latest_clock, message.own, message))
+        began, latest = message.began, message.latest_clock
+        self.open.append(Transaction(began, self.now, latest, message.own, message, shown=True))
         return self.open[-1]
 
     def write(self, transaction: Transaction, key: int, how: str, by: timedelta) -> None:

@@ -286,33 +286,36 @@ def test_a_failover_and_a_restored_backup(version: int, tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("primary", "replica", "place", "bench")]
     for folder in folders:
         folder.mkdir()
-    with own_server(folders[0], version) as primary, place_on(primary.dsn, folders[2]) as place:
-        with place.bench(folders[3]) as bench:  # noqa: SIM117
-            make(bench, "t")
-            bench.declare(incremental("t", ITEM, CURSOR))
-            runs = Runs(bench)
-            runs.run()
-            with primary.replica(folders[1]) as replica:
-                position = bench.database.value("SELECT pg_current_wal_flush_lsn()")
-                copy = Database(make_conninfo(replica.dsn, dbname=str(conninfo_to_dict(bench.database.dsn)["dbname"])))
-                wait_until("the replica", lambda: copy.value(f"SELECT pg_last_wal_replay_lsn() >= '{position}'"))
-                copy.run("SELECT pg_promote()")
-                copy.run(f"UPDATE src.t SET v = 'while it was away', updated_at = {OLD} WHERE id = 1")
-                runs.run(POSTGRES_PORT=str(replica.port))
-                assert last(bench, "t") == ("snapshot", ["another server took over (timeline 1 is now 2)"])
-                assert runs.bronze("t")[1] == "while it was away"
-                replica.stop()
-                backup = tmp_path / "backup"
-                copy_files(replica.cluster.data, backup)
-                replica.start()
-                copy.run("INSERT INTO src.t VALUES (4, 'lost')")
-                runs.run(POSTGRES_PORT=str(replica.port))
-                assert runs.bronze("t")[4] == "lost"
-                replica.stop()
-                shutil.rmtree(replica.cluster.data)
-                copy_files(backup, replica.cluster.data)
-                replica.start()
-                error = refused(bench, POSTGRES_PORT=str(replica.port))
-                assert "it was restored from a backup" in error
-                runs.run("--table", "t", "--accept-changes", POSTGRES_PORT=str(replica.port))
-                assert bench.batches("t")[-1].rows == 3
+    with (
+        own_server(folders[0], version) as primary,
+        place_on(primary.dsn, folders[2]) as place,
+        place.bench(folders[3]) as bench,
+    ):
+        make(bench, "t")
+        bench.declare(incremental("t", ITEM, CURSOR))
+        runs = Runs(bench)
+        runs.run()
+        with primary.replica(folders[1]) as replica:
+            position = bench.database.value("SELECT pg_current_wal_flush_lsn()")
+            copy = Database(make_conninfo(replica.dsn, dbname=str(conninfo_to_dict(bench.database.dsn)["dbname"])))
+            wait_until("the replica", lambda: copy.value(f"SELECT pg_last_wal_replay_lsn() >= '{position}'"))
+            copy.run("SELECT pg_promote()")
+            copy.run(f"UPDATE src.t SET v = 'while it was away', updated_at = {OLD} WHERE id = 1")
+            runs.run(POSTGRES_PORT=str(replica.port))
+            assert last(bench, "t") == ("snapshot", ["another server took over (timeline 1 is now 2)"])
+            assert runs.bronze("t")[1] == "while it was away"
+            replica.stop()
+            backup = tmp_path / "backup"
+            copy_files(replica.cluster.data, backup)
+            replica.start()
+            copy.run("INSERT INTO src.t VALUES (4, 'lost')")
+            runs.run(POSTGRES_PORT=str(replica.port))
+            assert runs.bronze("t")[4] == "lost"
+            replica.stop()
+            shutil.rmtree(replica.cluster.data)
+            copy_files(backup, replica.cluster.data)
+            replica.start()
+            error = refused(bench, POSTGRES_PORT=str(replica.port))
+            assert "it was restored from a backup" in error
+            runs.run("--table", "t", "--accept-changes", POSTGRES_PORT=str(replica.port))
+            assert bench.batches("t")[-1].rows == 3

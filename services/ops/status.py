@@ -97,7 +97,7 @@ WORDS = {
 
 
 _RETRY_SECONDS = 10.0
-"""How long a question to the bucket is repeated: then its error is told, which says more than that there is no answer."""
+"""How long a question to the bucket is repeated: then its error is told, which says more than silence."""
 
 
 def read_status(settings: OpsSettings, tables: Tables) -> Status:

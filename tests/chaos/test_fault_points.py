@@ -83,13 +83,16 @@ COMBINED = [
         chunked=True,
     ),
     Round(
-        ("extractor.read", "loader.failed_noted", "loader.object_rejected", "transformer.run_unnoted"),
+        (
+            *("extractor.read", "loader.failed_noted", "loader.object_rejected"),
+            *("transformer.merge_noted", "transformer.run_unnoted"),
+        ),
         chunked=True,
     ),
     Round(
         (
             *("extractor.manifest_landed", "loader.file_part_landed", "loader.file_noted", "loader.file_landed"),
-            *("transformer.merge_noted", "transformer.downstream_built"),
+            "transformer.downstream_built",
         )
     ),
     Round(

@@ -208,7 +208,8 @@ def assert_undisturbed(client: Client) -> None:
         for batch in merged:
             assert_archived(client, batch)
     assert without_reason(client) == []
-    assert not Path(client.variables["FAULT_FILE"]).exists(), "a fault point was not reached"
+    fault = Path(client.variables["FAULT_FILE"])
+    assert not fault.exists(), f"not reached: {fault.read_text(encoding='utf-8')}"
     subscriptions = client.settings.dead_letter_subscriptions.split(",")
     letters = dead_letters(client.settings.gcp_project, subscriptions)
     assert [letter for letter in letters if letter.messages or letter.error] == []

@@ -73,7 +73,12 @@ class Round:
 
 
 COMBINED = [
-    Round(("extractor.batch_noted", "loader.load_started", "transformer.downstream_noted", "transformer.merged")),
+    Round(
+        (
+            *("extractor.batch_noted", "loader.load_started", "loader.file_noted"),
+            *("transformer.downstream_noted", "transformer.merged"),
+        )
+    ),
     Round(
         (
             *("extractor.part_landed", "extractor.manifest_announced", "loader.load_done"),
@@ -91,7 +96,7 @@ COMBINED = [
     ),
     Round(
         (
-            *("extractor.manifest_landed", "loader.file_part_landed", "loader.file_noted", "loader.file_landed"),
+            *("extractor.manifest_landed", "loader.file_part_landed", "loader.file_landed"),
             "transformer.downstream_built",
         )
     ),

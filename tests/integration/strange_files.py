@@ -67,7 +67,7 @@ _MANY = 900_000
 
 BOMBS: dict[str, Callable[[], bytes]] = {
     "dictionary_of_100_kB": lambda: parquet(_repeated(16_384, 100_000), compression="zstd"),
-    "dictionary_of_10_MB": lambda: parquet(_repeated(300, 10_000_000), compression="zstd"),
+    "dictionary_of_5_MB": lambda: parquet(_repeated(600, 5_000_000), compression="zstd"),
     "dictionary_of_categories": lambda: parquet(_repeated(16_384, 100_000), store_schema=True),
     "one_text_of_200_MB": lambda: _plain(["x" * 200_000_000]),
     "one_page_of_400_MB": lambda: _plain(["x" * 4_000_000] * 100, data_page_size=2**30),

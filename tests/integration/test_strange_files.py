@@ -20,7 +20,7 @@ from tests.integration.strange_files import BOMBS
 REPOSITORY = Path(__file__).parents[2]
 MEGABYTE = 1024**2
 READ = {
-    *("dictionary_of_100_kB", "dictionary_of_10_MB", "dictionary_of_categories", "empty_texts", "nulls", "row_groups"),
+    *("dictionary_of_100_kB", "dictionary_of_5_MB", "dictionary_of_categories", "empty_texts", "nulls", "row_groups"),
     *("footer_of_texts", "footer_of_12_MB"),
 }
 """Bombs that are read all the same, a little at a time."""

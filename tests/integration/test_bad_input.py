@@ -518,6 +518,25 @@ def test_a_foreign_manifest_does_not_end_an_extraction(lake: Lake, content: Call
     assert lake.announced.alerts == []
 
 
+@pytest.mark.parametrize("steps", [(), (Step.HOLD,), (Step.MERGE,)], ids=["loaded", "held", "merged"])
+def test_a_foreign_manifest_of_a_loaded_batch_is_put_away_without_effect(lake: Lake, steps: tuple[Step, ...]) -> None:
+    batch = draft()
+    lake.land(batch)
+    assert lake.handle(batch.manifest_name) == "loaded"
+    for step in steps:
+        lake.loader.state.step(batch.batch_id, step)
+    before = lake.loader.state.batch(batch.batch_id)
+    archived = contents(lake.objects(lake.loader.settings.archive_bucket))
+    batch.edit(window={"low": None, "high": FAR})
+    stored = lake.put(batch.manifest_name, batch.manifest)
+    assert lake.handle(batch.manifest_name) == "already_loaded"
+    assert lake.loader.state.batch(batch.batch_id) == before
+    assert lake.objects() == {}
+    now = contents(lake.objects(lake.loader.settings.archive_bucket))
+    assert archived.items() <= now.items(), "nothing was written over"
+    assert now.keys() - archived.keys() == {f"{mirrored(batch.manifest_name, LANDING, ARCHIVE)}~{stored.generation}"}
+
+
 def test_objects_with_the_id_of_another_tables_batch_do_it_no_harm(lake: Lake) -> None:
     batch = draft()
     lake.land(batch)

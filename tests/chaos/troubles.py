@@ -54,7 +54,7 @@ RELOADED: dict[str, LiteralString] = {
     "installments": "oltp.business_case_installments",
 }
 
-BESIDE = 3
+BESIDE = 4
 """Kinds of trouble that take long, and go on beside the others."""
 
 _PASSING = (GoogleAPICallError, OSError, StackError, PipelineError, psutil.Error, psycopg.Error)
@@ -77,6 +77,8 @@ class Troubles:
         self.counts: Counter[str] = Counter()
         self.points: Counter[str] = Counter()
         """Fault points at which a process died."""
+        self.damaged: set[str] = set()
+        """Objects in landing/ that were written over."""
         self.foreign = ForeignObjects(client, random.Random(f"foreign-{seed}"))  # noqa: S311 - reproducible, not secret
         self._random = random.Random(f"troubles-{seed}")  # noqa: S311 - reproducible, not secret
         self._client, self._jobs, self._proxy, self._lease_seconds = client, jobs, proxy, lease_seconds
@@ -99,8 +101,8 @@ class Troubles:
             "foreign object": (14, self._foreign),
             "warehouse refuses": (14, self._refuse),
             "truncated and loaded again": (8, self._reload),
-            "sweep": (8, lambda: self._job("services.loader", "--sweep")),
-            "transformer job": (4, lambda: self._job("services.transformer")),
+            "sweep": (8, lambda: self._job("sweep", "services.loader", "--sweep")),
+            "transformer job": (4, lambda: self._job("transformer job", "services.transformer")),
         }
 
     def work(self, stop: threading.Event) -> None:
@@ -169,7 +171,7 @@ class Troubles:
         who = self._random.choice([*SERVICES, "extractor", "transformer job"])
         begins = self._random.uniform(0.3, 3)
         seconds = self._lease_seconds + self._random.uniform(1, 8)
-        return self._aside("stands", who, lambda: self._stand(who, begins, seconds))
+        return self._aside("stands still beyond its lease", who, lambda: self._stand(who, begins, seconds))
 
     def _stand(self, who: str, begins: float, seconds: float) -> None:
         if who in SERVICES:
@@ -185,22 +187,22 @@ class Troubles:
         if own is not None:
             own.communicate(timeout=MOST_SECONDS)
 
-    def _job(self, module: str, *arguments: str) -> str:
+    def _job(self, kind: str, module: str, *arguments: str) -> str:
         def run() -> None:
             self._jobs.run(module, *arguments)
 
-        return self._aside(module, "", run)
+        return self._aside(kind, "", run)
 
     def _aside(self, kind: str, which: str, work: Callable[[], None]) -> str:
         """Do something that takes long beside the other troubles: the world goes on meanwhile."""
         if kind in self._beside and not self._beside[kind].done():
-            return f"{which}, while another did".removeprefix(", ")
+            return "not yet, the last one goes on"
 
         def quietly() -> None:
             try:
                 work()
             except _PASSING:
-                self.counts[f"{kind} {which}".rstrip() + ", hindered by another"] += 1
+                self.counts[f"{kind}, hindered by another"] += 1
 
         self._beside[kind] = self._pool.submit(quietly)
         return which
@@ -221,14 +223,17 @@ class Troubles:
         """As a nightly load does, in one transaction: nobody may ever see the table empty."""
         name = self._random.choice(sorted(RELOADED))
         relation, pause = RELOADED[name], self._random.uniform(0, 1.5)
-        with connect(self._client.stack.postgres) as connection, connection.transaction():
-            connection.execute("SET LOCAL lock_timeout = '3s'")
-            connection.execute(f"LOCK TABLE {relation} IN ACCESS EXCLUSIVE MODE")
-            connection.execute(f"CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM {relation}")
-            connection.execute(f"TRUNCATE {relation}")
-            time.sleep(pause)
-            connection.execute(f"INSERT INTO {relation} SELECT * FROM kept")
-        return name
+
+        def reload() -> None:
+            with connect(self._client.stack.postgres) as connection, connection.transaction():
+                connection.execute("SET LOCAL lock_timeout = '20s'")  # writers hold theirs for long
+                connection.execute(f"LOCK TABLE {relation} IN ACCESS EXCLUSIVE MODE")
+                connection.execute(f"CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM {relation}")
+                connection.execute(f"TRUNCATE {relation}")
+                time.sleep(pause)
+                connection.execute(f"INSERT INTO {relation} SELECT * FROM kept")
+
+        return self._aside("truncated and loaded again", name, reload)
 
     # events and objects
 
@@ -256,6 +261,7 @@ class Troubles:
                 time.sleep(0.1)
                 parts = [name for name in self._client.landed() if name.endswith(".parquet")]
             if parts:
+                self.damaged.add(parts[0])
                 self._client.objects.replace(
                     self._client.settings.landing_bucket, parts[0], b"PAR1 damaged PAR1", "text/plain"
                 )

@@ -241,4 +241,5 @@ def assert_archived(client: Client, batch: Batch) -> None:
     for part in manifest.parts:
         stored = client.objects.stat(settings.archive_bucket, archived(part.object_name))
         assert stored is not None, f"{part.object_name} is not in the archive"
-        assert (stored.size, stored.crc32c) == (part.size, part.crc32c), part.object_name
+        there = (stored.size, stored.crc32c)
+        assert there == (part.size, part.crc32c), f"{stored.name} has other content than {part.object_name} had"

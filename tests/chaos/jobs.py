@@ -13,7 +13,7 @@ from local.cycle import Client
 from local.stack.options import REPOSITORY
 
 MOST_SECONDS = 300.0
-"""For a job to end."""
+"""For a job to end; one that does not hangs."""
 
 
 class Jobs:
@@ -23,13 +23,15 @@ class Jobs:
         self._client = client
         self._lock = threading.Lock()
         self._started: list[tuple[str, subprocess.Popen[bytes]]] = []
+        self.hung: list[str] = []
+        """Jobs that did not end; where they hung is in their log."""
 
     def start(self, module: str, *arguments: str) -> "subprocess.Popen[bytes]":
         """Start one of the services' jobs; its log goes to the stack's."""
         with (self._client.stack.home / "logs" / "jobs.log").open("ab") as log:
             job = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
-                env={"PATH": "/usr/bin:/bin", "HOME": "/tmp", **self._client.variables},
+                env={"PATH": "/usr/bin:/bin", "HOME": "/tmp", "PYTHONFAULTHANDLER": "1", **self._client.variables},
                 cwd=REPOSITORY,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -41,9 +43,18 @@ class Jobs:
 
     def run(self, module: str, *arguments: str) -> int:
         """Run one to its end; its exit code."""
-        job = self.start(module, *arguments)
-        job.communicate(timeout=MOST_SECONDS)
-        return job.returncode
+        code, _ = self.ended(self.start(module, *arguments))
+        return code
+
+    def ended(self, job: "subprocess.Popen[bytes]") -> tuple[int, bytes]:
+        """Wait for a job; its exit code and what it printed. One that hangs is ended, and says where it was."""
+        try:
+            printed, _ = job.communicate(timeout=MOST_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.hung.append(f"{' '.join(map(str, job.args[2:]))} did not end")  # type: ignore[index]  # a list
+            job.send_signal(signal.SIGABRT)  # the fault handler writes the stacks of all threads
+            printed, _ = job.communicate()
+        return job.returncode, printed
 
     def running(self, module: str, seconds: float) -> "subprocess.Popen[bytes] | None":
         """One that runs now, or within some seconds."""

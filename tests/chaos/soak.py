@@ -46,7 +46,7 @@ from services.core.tables import Mode
 from tests.chaos import writers
 from tests.chaos.command import Options, run_command
 from tests.chaos.foreign import OF_THE_SOURCE, ForeignObjects
-from tests.chaos.jobs import MOST_SECONDS, Jobs
+from tests.chaos.jobs import Jobs
 from tests.chaos.proxy import Action, FaultProxy
 from tests.chaos.troubles import Troubles
 from tests.chaos.undisturbed import assert_archived, left_plans, without_reason
@@ -127,13 +127,13 @@ class Extractions:
             stop.wait(self.random.uniform(0.5, 3))
 
     def _note(self, process: "subprocess.Popen[bytes]") -> int:
-        output, _ = process.communicate(timeout=MOST_SECONDS)
-        if process.returncode:
-            self._report.extractions[f"exit code {process.returncode}"] += 1
-        for line in output.splitlines():
+        code, printed = self._jobs.ended(process)
+        if code:
+            self._report.extractions[f"exit code {code}"] += 1
+        for line in printed.splitlines():
             for entry in json.loads(line)["tables"]:
                 self._report.extractions[entry["outcome"]] += 1
-        return process.returncode
+        return code
 
     def once(self, *arguments: str) -> bool:
         """Run one to its end; whether it ended well and no table was busy."""
@@ -287,6 +287,7 @@ def run(options: Options, folder: Path, dbt_project: Path = REPOSITORY / "dbt") 
                 _quiet_phase(client, jobs, extractions, troubles.foreign, deleted, report)
                 report.left_behind = [*_left_behind(client), *left_plans(client), *without_reason(client)]
                 _look_at_batches(report, client, troubles)
+                report.found += [f"hung: {name}; its stacks are in jobs.log" for name in jobs.hung]
             finally:
                 shutil.copytree(home / "logs", folder / "logs", dirs_exist_ok=True)
     return report

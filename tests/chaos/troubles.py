@@ -27,7 +27,7 @@ from services.core.errors import PipelineError
 from services.core.faults import FAULT_POINTS
 from services.core.naming import manifest_object
 from tests.chaos.foreign import PARQUET, ForeignObjects
-from tests.chaos.jobs import MOST_SECONDS, Jobs, frozen
+from tests.chaos.jobs import Jobs, frozen
 from tests.chaos.proxy import Action, Fault, FaultProxy
 from tests.pipeline import paused
 
@@ -185,7 +185,7 @@ class Troubles:
             with frozen(job):
                 time.sleep(seconds)
         if own is not None:
-            own.communicate(timeout=MOST_SECONDS)
+            self._jobs.ended(own)
 
     def _job(self, kind: str, module: str, *arguments: str) -> str:
         def run() -> None:

@@ -1,5 +1,6 @@
 """The services' jobs of a long run: started as Cloud Run would, and stopped in their tracks like any process."""
 
+import signal
 import subprocess
 import sys
 import threading

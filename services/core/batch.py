@@ -116,9 +116,6 @@ class Batch(BaseModel):
     loaded_at: AwareDatetime | None = None
     merged_at: AwareDatetime | None = None
     failed_at: AwareDatetime | None = None
-    added_columns: list[ManifestColumn] = Field(
-        default_factory=list, description="Columns beyond the declared ones, brought by schema_drift: evolve."
-    )
     unrepresentable: dict[str, int] = Field(
         default_factory=dict, description="Per column, the values that its type could not hold, by the column's policy."
     )

@@ -59,9 +59,7 @@ def put_part(
         DataError: an object of this name is there, with other content.
     """
     stored = objects.create(settings.landing_bucket, name, data, "application/vnd.apache.parquet", _metadata(batch))
-    return Part(
-        object_name=stored.name, generation=stored.generation, rows=rows, size=stored.size, crc32c=stored.crc32c
-    )
+    return Part(object_name=stored.name, rows=rows, size=stored.size, crc32c=stored.crc32c)
 
 
 def put_manifest(objects: ObjectStore, settings: CoreSettings, batch: Batch, manifest: Manifest) -> None:

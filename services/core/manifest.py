@@ -14,12 +14,11 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Part(BaseModel):
-    """One Parquet object of a batch."""
+    """One Parquet object of a batch, told by its content: written again with the same content, it is the same part."""
 
     model_config = ConfigDict(frozen=True)
 
     object_name: str = Field(max_length=1024)
-    generation: Count
     rows: Count
     size: Count = Field(description="Bytes.")
     crc32c: str = Field(description="Base64, as Cloud Storage gives it.")

@@ -215,7 +215,7 @@ class Extractor:
                     self._give_up(batch, error, turn)
                 raise
             fault_point("extractor.manifest_landed")
-            self._note_landed(table, manifest)
+            self._note_landed(manifest)
             fault_point("extractor.landed")
             self.state.forget_plan(batch.id)
         return manifest
@@ -236,13 +236,9 @@ class Extractor:
         on_cloud_run = bool(self.settings.cloud_run_execution)
         return on_cloud_run and passing and not lasting and shared_plan(self.state.store, batch.id) is not None
 
-    def _note_landed(self, table: Table, manifest: Manifest) -> None:
+    def _note_landed(self, manifest: Manifest) -> None:
         log.info("batch.landed", **manifest.counts, unrepresentable=manifest.unrepresentable, drift=manifest.drift)
-        facts = {
-            **manifest.counts,
-            "added_columns": manifest.added_columns(table),
-            "unrepresentable": manifest.unrepresentable,
-        }
+        facts = {**manifest.counts, "unrepresentable": manifest.unrepresentable}
         # Without effect if the loader was faster than this note.
         self.state.step(manifest.batch_id, Step.LAND, **facts)
 

@@ -1,11 +1,12 @@
 """What must hold of a batch's table and parts before it is loaded; each check names what is wrong and what to do."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from services.core.errors import DataError
-from services.core.manifest import Manifest
+from services.core.manifest import Manifest, Part
 from services.core.naming import batch_time
-from services.core.storage import ObjectStore
+from services.core.storage import ObjectStore, StoredObject
 from services.core.tables import SchemaDrift, Table, Tables
 
 
@@ -79,10 +80,27 @@ def check_parts(manifest: Manifest, objects: ObjectStore, bucket: str) -> None:
         found = objects.stat(bucket, part.object_name)
         if found is None:
             raise DataError("part_missing", f"{part.object_name} is not in the bucket", object_name=part.object_name)
-        if (found.size, found.crc32c) != (part.size, part.crc32c):
-            raise DataError(
-                "part_changed",
-                f"{part.object_name} is not what the extractor wrote: {found.size} bytes, crc32c {found.crc32c}; "
-                f"the manifest says {part.size} bytes, {part.crc32c}",
-                object_name=part.object_name,
-            )
+        if error := part_error(part, found):
+            raise error
+
+
+def part_error(part: Part, found: StoredObject) -> DataError | None:
+    """What is wrong with an object under a part's name: it has other content than the manifest says."""
+    if (found.size, found.crc32c) == (part.size, part.crc32c):
+        return None
+    return DataError(
+        "part_changed",
+        f"{part.object_name} is not what was written as this part: {found.size} bytes, crc32c {found.crc32c}; "
+        f"the manifest says {part.size} bytes, {part.crc32c}",
+        object_name=part.object_name,
+    )
+
+
+def changed_since(manifest: Manifest, found: Iterable[StoredObject]) -> list[tuple[StoredObject, DataError]]:
+    """The objects of a loaded batch that somebody wrote over since it was loaded, each with what is wrong with it.
+
+    Bronze has what the manifest says; the archive is to have nothing else under a part's name.
+    """
+    parts = {part.object_name: part for part in manifest.parts}
+    compared = [(stored, part_error(parts[stored.name], stored)) for stored in found if stored.name in parts]
+    return [(stored, error) for stored, error in compared if error is not None]

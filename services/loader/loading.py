@@ -26,7 +26,7 @@ from services.core.storage import ObjectStore, StoredObject
 from services.core.tables import Table, Tables
 from services.core.telling import kind_and_words
 from services.core.warehouse import hashed_table_id
-from services.loader.checks import check_parts, check_table, check_unannounced
+from services.loader.checks import changed_since, check_parts, check_table, check_unannounced
 from services.loader.files.landing import file_batch, land_parts
 from services.loader.load_job import load
 from services.loader.manifests import MOST_MANIFEST_BYTES, ForeignManifest, check_announced, check_size, read_manifest
@@ -225,6 +225,8 @@ class Loader:
             settings.temp_table_days,
             settings.load_timeout,
         )
+        # The parts may have changed under the load: what was loaded is what is there before it and after it.
+        check_parts(manifest, self.objects, settings.landing_bucket)
         log.info("batch.in_temp", rows=job.output_rows, job_id=job.job_id, hashed_table=hashed)
         refresh_stable(
             self.client, self.state, batch, hashed, f"{settings.gcp_project}.{settings.dataset_temp}.{table.name}"
@@ -236,7 +238,6 @@ class Loader:
             **manifest.counts,
             load_seconds=round(time.monotonic() - started, 3),
             # What a manifest says that no extraction announced counts for nothing beyond its parts.
-            added_columns=[] if batch.arrived_at else manifest.added_columns(table),
             unrepresentable={} if batch.arrived_at else manifest.unrepresentable,
         )
         fault_point("loader.loaded")
@@ -245,10 +246,19 @@ class Loader:
         return loaded
 
     def finish(self, batch: Batch) -> None:
-        """Archive what is still in landing/ of a loaded batch, and announce it, unless it is merged already."""
-        for stored in batch_objects(self.objects, self.settings, batch.table, batch.id):
-            archive(self.objects, self.settings, stored)
-            fault_point("loader.object_archived")
+        """Archive what is still in landing/ of a loaded batch, and announce it, unless it is merged already.
+
+        A part that somebody wrote over after it was loaded is refused: bronze does not have it.
+        """
+        found = batch_objects(self.objects, self.settings, batch.table, batch.id)
+        changed = self._changed_since_load(batch, found)
+        for stored in found:
+            if error := changed.get(stored.name):
+                error.table, error.batch_id = batch.table, batch.id
+                self.reject_objects([stored], error)
+            else:
+                archive(self.objects, self.settings, stored)
+                fault_point("loader.object_archived")
         fault_point("loader.archived")
         if batch.state is BatchState.LOADED:
             message_id = self.announcer.publish(batch)
@@ -262,6 +272,16 @@ class Loader:
             )
         if (batch.trouble or "").startswith(FINISHING):
             self.state.change_batch(batch.id, _without_trouble)
+
+    def _changed_since_load(self, batch: Batch, found: list[StoredObject]) -> dict[str, DataError]:
+        """The objects of a loaded batch, by name, that are no longer what its manifest says."""
+        name = manifest_object(self.settings.landing_prefix, batch.table, batch.id)
+        if not any(stored.name == name and stored.size <= MOST_MANIFEST_BYTES for stored in found):
+            return {}  # its parts were archived before it
+        content = self.objects.read(self.settings.landing_bucket, name)
+        if content is None or manifest_fingerprint(content) != batch.manifest_sha256:
+            return {}  # another process archived the batch's own, or this one is nobody's
+        return {stored.name: error for stored, error in changed_since(Manifest.model_validate_json(content), found)}
 
     def reject_batch(
         self, table: str, batch_id: str, error: DataError, others: list[StoredObject] | None = None

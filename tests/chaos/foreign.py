@@ -135,7 +135,6 @@ class ForeignObjects:
         batch = self._batch(table, Mode.INCREMENTAL, LAST_YEAR)
         part = Part(
             object_name=part_object(self._client.settings.landing_prefix, table.name, batch.id, 0),
-            generation=1,
             rows=10,
             size=1_000,
             crc32c="AAAAAA==",
@@ -181,9 +180,7 @@ class ForeignObjects:
     def _part(self, batch: Batch, content: bytes, rows: int) -> Part:
         name = part_object(self._client.settings.landing_prefix, batch.table, batch.id, 0)
         stored = self._put(name, content)
-        return Part(
-            object_name=stored.name, generation=stored.generation, rows=rows, size=stored.size, crc32c=stored.crc32c
-        )
+        return Part(object_name=stored.name, rows=rows, size=stored.size, crc32c=stored.crc32c)
 
     def _manifest_name(self, batch: Batch) -> str:
         return manifest_object(self._client.settings.landing_prefix, batch.table, batch.id)

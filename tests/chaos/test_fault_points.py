@@ -75,7 +75,7 @@ class Round:
 COMBINED = [
     Round(
         (
-            *("extractor.batch_noted", "loader.load_started", "loader.file_noted"),
+            *("extractor.batch_noted", "loader.load_started"),
             *("transformer.downstream_noted", "transformer.merged"),
         )
     ),
@@ -96,7 +96,7 @@ COMBINED = [
     ),
     Round(
         (
-            *("extractor.manifest_landed", "loader.file_part_landed", "loader.file_landed"),
+            *("extractor.manifest_landed", "loader.file_part_landed", "loader.file_noted", "loader.file_landed"),
             "transformer.downstream_built",
         )
     ),
@@ -201,6 +201,9 @@ def test_after_deaths_all_is_as_if_nothing_had_happened(
         wait_for_rest(client)
     recovery = time.monotonic() - last
     assert_undisturbed(client)
+    if each.disturbance == "file":
+        files = [batch for batch in all_batches(client) if batch.source.partition("#")[0].endswith(_file(len(table)))]
+        assert [batch.state for batch in files] == [BatchState.MERGED]
     deaths = {service: killed_workers(client, service) - count for service, count in dead_before.items()}
     deaths["extractor"] = extraction.deaths
     for service, count in deaths.items():
@@ -247,7 +250,12 @@ def _drop_file(client: Client, number: int) -> None:
     rows = pq.read_table(io.BytesIO(_archived_part(client))).drop_columns([EXTRACTED_AT.name])
     file = io.BytesIO()
     pq.write_table(rows, file)
-    _drop(client, f"installments-{number}.parquet", file.getvalue())
+    _drop(client, _file(number), file.getvalue())
+
+
+def _file(number: int) -> str:
+    """The name of the file that a round drops."""
+    return f"installments-{number}.parquet"
 
 
 def _damage(client: Client, extracted: list[dict[str, Any]]) -> str:

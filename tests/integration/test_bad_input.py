@@ -32,10 +32,11 @@ from services.core.settings import LoaderSettings
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState, TableProgress
 from services.core.storage import StoredObject
-from services.core.tables import ColumnType, Mode, load_tables
+from services.core.tables import Mode, load_tables
 from services.core.warehouse import bigquery_client
 from services.core.window import Window
 from services.extractor.planning.window import next_window
+from services.loader import load_job
 from services.loader.loading import Loader, Result
 from services.loader.sweep import Sweep
 from tests.integration.bad_input_cases import (
@@ -381,7 +382,6 @@ def test_a_batch_that_evolves_brings_its_new_column(lake: Lake) -> None:
     lake.land(batch)
     assert lake.handle(batch.manifest_name) == "loaded"
     [loaded] = lake.announced.published
-    assert [(column.name, column.type) for column in loaded.added_columns] == [("surplus", ColumnType.STRING)]
     assert [row["surplus"] for row in lake.rows(loaded)] == ["x", "y"] * 3
     assert lake.objects() == {}
     check_others_load(lake)
@@ -516,6 +516,75 @@ def test_a_foreign_manifest_does_not_end_an_extraction(lake: Lake, content: Call
     lake.announced.alerts.clear()
     assert lake.handle(batch.manifest_name) == "loaded"
     assert lake.announced.alerts == []
+
+
+def killed(*_: object, **__: object) -> None:
+    raise TransientError("the process was killed here")
+
+
+def test_a_file_that_was_noted_and_not_landed_is_landed_again(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parts are written again: the same content is the same batch, whatever generation the bucket gives it."""
+    content = parquet(rows_of("orders"))
+    name = f"{LANDING}/orders.parquet"
+    lake.put(name, content)
+    with monkeypatch.context() as patch:
+        patch.setattr("services.loader.loading.put_manifest", killed)
+        with pytest.raises(TransientError):
+            lake.handle(name)
+    assert lake.handle(name) == "loaded"
+    [loaded] = lake.announced.published
+    assert len(lake.rows(loaded)) == len(ROWS)
+    assert lake.objects() == {}
+    assert lake.announced.alerts == []
+
+
+def test_a_part_that_is_written_over_after_its_load_is_not_archived(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bronze has what the manifest says, so the archive has it or nothing."""
+    batch = draft()
+    lake.land(batch)
+    changed = batch.name(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Loader, "finish", killed)
+        with pytest.raises(TransientError):
+            lake.handle(batch.manifest_name)
+    lake.loader.objects.replace(lake.bucket, changed, b"not it", "application/octet-stream")
+    assert lake.handle(batch.manifest_name) == "already_loaded"
+    loaded = lake.loader.state.batch(batch.batch_id)
+    assert loaded is not None
+    assert loaded.state is BatchState.LOADED
+    assert len(lake.rows(loaded)) == len(ROWS)
+    kept = {mirrored(name, LANDING, ARCHIVE) for name in (*batch.parts, batch.manifest_name) if name != changed}
+    assert lake.archived() == kept
+    refused = mirrored(changed, LANDING, FAILED)
+    assert lake.objects().keys() == {refused, f"{refused}.error.json"}
+    assert lake.read(refused) == b"not it"
+    assert json.loads(lake.read(f"{refused}.error.json") or b"")["code"] == "part_changed"
+    assert [(code, names) for code, _, names in lake.announced.alerts] == [("part_changed", [changed])]
+    assert [published.id for published in lake.announced.published] == [batch.batch_id]
+
+
+def test_a_part_that_is_written_over_while_it_loads_fails_its_batch(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which of the two contents BigQuery has read is not known."""
+    batch = draft()
+    lake.land(batch)
+    good = load_job.load
+
+    def load(*arguments: Any) -> Any:
+        lake.loader.objects.replace(lake.bucket, batch.name(1), batch.parts[batch.name(0)], "application/octet-stream")
+        return good(*arguments)
+
+    monkeypatch.setattr("services.loader.loading.load", load)
+    assert lake.handle(batch.manifest_name) == "rejected"
+    failed = lake.loader.state.batch(batch.batch_id)
+    assert failed is not None
+    assert failed.error is not None
+    assert (failed.state, failed.error.code) == (BatchState.FAILED, "part_changed")
+    assert lake.announced.published == []
+    assert lake.archived() == set()
 
 
 @pytest.mark.parametrize("steps", [(), (Step.HOLD,), (Step.MERGE,)], ids=["loaded", "held", "merged"])

@@ -44,7 +44,7 @@ def plan(bounds: list[int], condition: str = "") -> Plan:
 
 
 def result(chunk: int, seconds: int, oldest_running: int) -> ChunkResult:
-    part = Part(object_name="o", generation=1, rows=1, size=1, crc32c="")
+    part = Part(object_name="o", rows=1, size=1, crc32c="")
     return ChunkResult(
         chunk=chunk, read_at=AT + timedelta(seconds=seconds), oldest_running=oldest_running, parts=[part]
     )

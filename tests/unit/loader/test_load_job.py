@@ -42,7 +42,7 @@ MANIFEST = Manifest(
     rows=3,
     columns=[],
     schema_fingerprint="",
-    parts=[Part(object_name="o", generation=1, rows=3, size=1, crc32c="")],
+    parts=[Part(object_name="o", rows=3, size=1, crc32c="")],
 )
 
 

@@ -57,7 +57,7 @@ def manifest(**more: Any) -> Manifest:
 
 def part(number: int) -> Part:
     name = part_object(PREFIX, "t", ID, number)
-    return Part(object_name=name, generation=1_763_800_000_000_000, rows=1, size=33_554_432, crc32c="AAAAAA==")
+    return Part(object_name=name, rows=1, size=33_554_432, crc32c="AAAAAA==")
 
 
 def batch(content: bytes | None = None, state: BatchState = BatchState.EXTRACTING) -> Batch:

@@ -136,7 +136,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     part = part_object(SETTINGS.landing_prefix, "t", ID, 0)
     buckets.content[part] = b"rows"
     columns = [ManifestColumn(name="id", type=ColumnType.INT64, required=True)]
-    manifest = batch.manifest(TABLE, columns, [Part(object_name=part, generation=1, rows=1, size=4, crc32c="c")])
+    manifest = batch.manifest(TABLE, columns, [Part(object_name=part, rows=1, size=4, crc32c="c")])
     assert manifest.schema_fingerprint == schema_fingerprint(columns)
     buckets.content[manifest_object(SETTINGS.landing_prefix, "t", ID)] = manifest.model_dump_json().encode()
     state.create_batch(batch)

@@ -120,6 +120,10 @@ class Batch(BaseModel):
         default_factory=dict, description="Per column, the values that its type could not hold, by the column's policy."
     )
     drift: list[str] = Field(default_factory=list, description="How the source differed from the declared columns.")
+    unseen: list[str] = Field(
+        default_factory=list,
+        description="What could not be seen of the rows that were still to come when the window's end was chosen.",
+    )
     load_attempts: int = Field(default=0, description="How often the loader began to load it.")
     load_seconds: float | None = Field(default=None, description="From the load's start to its end.")
     trouble: str | None = Field(

@@ -5,6 +5,7 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -125,7 +126,11 @@ class Cursor(Declaration):
     """The expression that grows when a row changes, and what happens at its edges."""
 
     expression: str = Field(min_length=1, description="SQL expression over the source's columns.")
-    type: Literal["timestamp", "date"] = Field(description="Its PostgreSQL type: timestamp with time zone, or date.")
+    type: Literal["timestamp", "date"] = Field(description="Its PostgreSQL type: timestamp, with time zone or without.")
+    time_zone: str | None = Field(
+        default=None,
+        description="Whose clock writes a timestamp without time zone, or whose days a date's are (America/Sao_Paulo).",
+    )
     lookback: timedelta = Field(
         default=timedelta(0), description="How far below the watermark reading starts (ISO 8601, e.g. P1D, PT5M)."
     )
@@ -136,6 +141,16 @@ class Cursor(Declaration):
     future: Literal["every_run", "defer", "fail"] = Field(
         default="every_run", description="Rows beyond the window's end: read in every run, when due, or an error."
     )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                ZoneInfo(value)
+            except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+                raise ValueError(f"{value} is no time zone; write UTC, or one like America/Sao_Paulo") from error
+        return value
 
     @field_validator("lookback", "lag")
     @classmethod

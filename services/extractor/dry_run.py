@@ -19,12 +19,16 @@ class Look:
 
     table: str
     mode: str
+    cursor: str | None = None
+    """What its type is, whose clock or calendar it follows, and how it is rounded."""
     window_low: str | None = None
     window_high: str | None = None
     estimated_rows: int | None = None
     chunks: int | None = None
     """Ranges of pages that are read side by side; 1 for one statement."""
     statement: str | None = None
+    unseen: tuple[str, ...] = ()
+    """What cannot be seen of the rows that are still to come."""
     drift: tuple[str, ...] = ()
     missing_index: str | None = None
     error: str | None = None
@@ -40,11 +44,13 @@ def dry_run(settings: ExtractorSettings, state: PipelineState, table: Table, mod
     return Look(
         table=table.name,
         mode=mode.value,
+        cursor=prepared.cursor.described if prepared.cursor else None,
         window_low=window.low.isoformat() if window.low else None,
         window_high=window.high.isoformat(),
         estimated_rows=plan.estimated_rows,
         chunks=max(1, len(plan.bounds)),
         statement=plan.statement(),
+        unseen=tuple(prepared.unseen),
         drift=tuple(prepared.drift),
         missing_index=prepared.missing_index,
     )
@@ -73,6 +79,10 @@ def show(looks: list[Look]) -> None:
         console.print(f"\n[bold]{look.table}[/]")
         if look.error:
             console.print(look.error, style="bold red", markup=False)
+        if look.cursor:
+            console.print(f"cursor: {look.cursor}", markup=False)
+        for reason in look.unseen:
+            console.print(f"not all can be seen: {reason}", style="yellow", markup=False)
         for difference in look.drift:
             console.print(f"drift: {difference}", style="yellow", markup=False)
         if look.missing_index:

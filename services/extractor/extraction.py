@@ -181,6 +181,7 @@ class Extractor:
             extracted_at=prepared.extracted_at,
             started_at=datetime.now(UTC),
             drift=prepared.drift,
+            unseen=prepared.unseen,
         )
 
     def _begin(self, batch: Batch, turn: Turn) -> None:

@@ -27,6 +27,7 @@ import httpx
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -46,6 +47,7 @@ from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
 from services.core.tables import EXTRACTED_AT, load_tables
 from services.extractor.source.database import APPLICATION
+from tests.integration.postgres_versions import binaries_of
 from tests.processes import process
 
 ROLE, PASSWORD = "extractor", "a-password-that-nobody-prints"
@@ -149,10 +151,18 @@ class Server:
 
 
 @contextmanager
-def own_server(folder: Path, **settings: str) -> Iterator[Server]:
-    """A started server of the test's own, with more settings than the local stack's."""
+def own_server(folder: Path, version: int | None = None, **settings: str) -> Iterator[Server]:
+    """A started server of the test's own, with more settings than the local stack's; skips if there is no such version.
+
+    Args:
+        folder: where it may keep its files.
+        version: PostgreSQL's major version; None for the local stack's.
+        settings: of the server.
+    """
     user = server_user()
-    binaries = find_binaries(user)
+    binaries = find_binaries(user) if version is None else binaries_of(version)
+    if binaries is None:
+        pytest.skip(f"no PostgreSQL {version} on this machine")
     cluster = postgres.new_cluster(folder / "postgres", user)
     postgres.initialise(cluster, binaries)
     server = Server(cluster, binaries, folder / "postgres.log", settings)

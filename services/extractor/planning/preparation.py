@@ -14,7 +14,9 @@ from services.core.tables import Mode, Table
 from services.core.window import Window
 from services.extractor.contract.drift import settle
 from services.extractor.contract.mapping import Read, reads
+from services.extractor.planning.cursor import SettledCursor, settle_cursor
 from services.extractor.planning.plan import Plan, page_bounds, rows_in_memory
+from services.extractor.planning.promise import Blindness, Does, check_lookback, unseen
 from services.extractor.planning.window import (
     index_statement,
     next_window,
@@ -45,6 +47,9 @@ class Prepared:
     drift: list[str]
     source: Source
     """In the transaction that all this was asked in, if it was to be held."""
+    cursor: SettledCursor | None
+    unseen: list[str]
+    """What could not be seen of the rows that are still to come, for people."""
     missing_index: str | None
     """The CREATE INDEX statement that would make windows cheap; None when there is nothing to say."""
 
@@ -84,21 +89,24 @@ def prepare(
             for column, found in settled.columns
             for read in reads(column, found, table)
         ]
+        cursor = settle_cursor(table, source.cursor_type(table, relation), relation)
+        origin = source.origin(relation)
         clock = source.clock()
-        _say_what_is_hidden(clock, settings.extract_safety_lag)
+        blind = unseen(clock, origin)
+        check_lookback(table, mode, blind)
+        _say_what_is_unseen(blind, clock, settings.extract_safety_lag)
         progress = state.progress(table.name)
-        high = window_high(clock, table.cursor, settings.extract_safety_lag)
+        high = window_high(clock, origin, cursor, settings.extract_safety_lag)
         window = next_window(mode, progress.watermark, state.open_batches(table.name), high)
         log.info(
             "window.planned",
             mode=mode.value,
             low=window.low.isoformat() if window.low else None,
             high=window.high.isoformat(),
+            cursor=cursor.described if cursor else None,
             oldest_transaction=clock.oldest_transaction.isoformat() if clock.oldest_transaction else None,
         )
-        # The future begins a minute from now, not at the window's end, beyond which rows are written all the time.
-        future = max(window.high, (clock.now + timedelta(minutes=1)).astimezone(UTC))
-        for what, counting in refused_rows(table, mode, window.model_copy(update={"high": future})):
+        for what, counting in refused_rows(table, cursor, mode, window, clock.now.astimezone(UTC)):
             if rows := source.count(counting):
                 raise DataError(
                     "cursor_policy",
@@ -112,7 +120,7 @@ def prepare(
             table=table.name,
             execution=execution,
             select=select,
-            condition=predicate(table, mode, window),
+            condition=predicate(cursor, mode, window),
             columns=[_manifest_column(read, type_) for read, type_ in landed],
             flags=flags,
             bounds=[],
@@ -123,7 +131,7 @@ def prepare(
         )
         estimate = source.estimate(plan.statement())
         plan = plan.model_copy(update={"foreign_tables": source.foreign_tables(estimate)})
-        missing = _missing_index(source, table, plan, window, mode, storage, estimate)
+        missing = _missing_index(source, table, cursor, plan, window, mode, storage, estimate)
     # Without a key nobody could tell a row that two snapshots saw from two rows: one statement, one snapshot.
     everything = bool(table.key) and (mode is Mode.SNAPSHOT or window.low is None or "Seq Scan" in estimate.scans)
     bounds = page_bounds(storage, settings.extract_chunk_pages, everything=everything)
@@ -139,6 +147,8 @@ def prepare(
         progress=progress,
         drift=settled.differences,
         source=source,
+        cursor=cursor,
+        unseen=[blindness.said for blindness in blind],
         missing_index=missing,
     )
 
@@ -148,21 +158,30 @@ def _manifest_column(read: Read, source_type: str | None) -> ManifestColumn:
     return ManifestColumn(name=column.name, type=column.type, required=column.required, source_type=source_type)
 
 
-def _say_what_is_hidden(clock: SourceClock, safety_lag: timedelta) -> None:
+def _say_what_is_unseen(blind: list[Blindness], clock: SourceClock, safety_lag: timedelta) -> None:
     seconds = safety_lag.total_seconds()
-    if clock.replayed is not None:
-        reason = "this server is a replica: its primary's open transactions cannot be seen from here"
-        log.warning("window.safety_lag", reason=reason, replayed=clock.replayed.isoformat(), safety_lag_seconds=seconds)
-    elif not clock.sees_others:
-        reason = "this role cannot see other users' transactions; GRANT pg_read_all_stats to it"
-        log.warning("window.safety_lag", reason=reason, safety_lag_seconds=seconds)
+    replayed = clock.replayed.isoformat() if clock.replayed else None
+    for blindness in blind:
+        match blindness.rule.does:
+            case Does.SAFETY_LAG:
+                log.warning("window.safety_lag", reason=blindness.said, replayed=replayed, safety_lag_seconds=seconds)
+            case Does.HOLD:
+                log.warning("window.held", reason=blindness.said)
+            case Does.LOOKBACK:
+                log.warning("window.lookback", reason=blindness.said)
 
 
 def _missing_index(
-    source: Source, table: Table, plan: Plan, window: Window, mode: Mode, storage: Storage, estimate: Estimate
+    source: Source,
+    table: Table,
+    cursor: SettledCursor | None,
+    plan: Plan,
+    window: Window,
+    mode: Mode,
+    storage: Storage,
+    estimate: Estimate,
 ) -> str | None:
     """The index that a narrow window lacks; the planner says whether any could serve."""
-    cursor = table.cursor
     narrow = cursor is not None and mode is Mode.INCREMENTAL and window.low is not None
     if cursor is None or not narrow or storage.pages < INDEX_PAGES or "Seq Scan" not in estimate.scans:
         return None

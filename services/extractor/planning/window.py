@@ -4,16 +4,20 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from services.core.batch import Batch
-from services.core.tables import Cursor, Mode, Table
+from services.core.tables import Mode, Table
 from services.core.window import Window, furthest
 from services.extractor.contract.mapping import Read
+from services.extractor.planning.cursor import SettledCursor
+from services.extractor.planning.local_time import earlier
+from services.extractor.planning.promise import seen_until
 from services.extractor.source.database import SourceClock
-from services.extractor.source.sql import quoted
+from services.extractor.source.origin import Origin
+from services.extractor.source.sql import relation_sql
 
 _TICK = timedelta(microseconds=1)
 
 
-def window_high(clock: SourceClock, cursor: Cursor | None, safety_lag: timedelta) -> datetime:
+def window_high(clock: SourceClock, origin: Origin, cursor: SettledCursor | None, safety_lag: timedelta) -> datetime:
     """Up to where every row is visible to a read that starts now.
 
     ``now()`` in PostgreSQL is the start of the transaction, so a row of an open transaction can carry just that time:
@@ -21,25 +25,20 @@ def window_high(clock: SourceClock, cursor: Cursor | None, safety_lag: timedelta
 
     Args:
         clock: the source's clock, taken before the read's snapshot.
-        cursor: the table's cursor, for its lag and granularity.
-        safety_lag: distance from now kept when open transactions, or their start, cannot be seen. On a replica that
-            is always so, and what counts is not now but what it has replayed.
+        origin: where the rows come from.
+        cursor: the table's cursor, for its lag, its rounding and its days.
+        safety_lag: distance kept from what can be seen where not everything can be.
     """
     high = clock.now
     if clock.oldest_transaction is not None:
         high = min(high, clock.oldest_transaction - _TICK)
-    if clock.oldest_prepared is not None:
-        high = min(high, clock.oldest_prepared - safety_lag)
-    if not clock.sees_others:
-        high = min(high, clock.now - safety_lag)
-    if clock.replayed is not None:
-        high = min(high, _earlier(clock.replayed, safety_lag))
+    seen = seen_until(clock, origin, safety_lag)
+    if seen is not None:
+        high = min(high, seen)
+    if cursor is None:
+        return high.astimezone(UTC)
     # A row can be older by the lag than the transaction that writes it, however old that is.
-    high = _earlier(high, cursor.lag if cursor else timedelta(0))
-    high = high.astimezone(UTC)
-    if cursor is not None and cursor.type == "date":
-        high = high.replace(hour=0, minute=0, second=0, microsecond=0)
-    return high
+    return cursor.edge(earlier(high, cursor.lag))
 
 
 def next_window(mode: Mode, watermark: datetime | None, on_their_way: Iterable[Batch], high: datetime) -> Window:
@@ -53,39 +52,20 @@ def next_window(mode: Mode, watermark: datetime | None, on_their_way: Iterable[B
     return Window(low=low, high=high if low is None else max(high, low))
 
 
-def _literal(value: datetime, cursor: Cursor) -> str:
-    if cursor.type == "date":
-        return f"DATE '{value.date().isoformat()}'"
-    return f"TIMESTAMPTZ '{value.astimezone(UTC).isoformat(sep=' ', timespec='microseconds')}'"
-
-
-def _earlier(value: datetime, by: timedelta) -> datetime:
-    """``value - by``, not before the first representable time."""
-    first = datetime.min.replace(tzinfo=UTC)
-    return first if value - first < by else value - by
-
-
-def predicate(table: Table, mode: Mode, window: Window) -> str:
+def predicate(cursor: SettledCursor | None, mode: Mode, window: Window) -> str:
     """SQL condition of a window, or an empty string for the whole table."""
-    cursor = table.cursor
     if mode is Mode.SNAPSHOT or cursor is None:
         return ""
-    expression = f"({cursor.expression})"
     bounds = []
     if window.low is not None:
-        bounds.append(f"{expression} > {_literal(_earlier(window.low, cursor.lookback), cursor)}")
-    if cursor.future != "every_run":
-        bounds.append(f"{expression} <= {_literal(window.high, cursor)}")
+        bounds.append(cursor.after(window.low))
+    if cursor.declared.future != "every_run":
+        bounds.append(cursor.until(window.high))
     if not bounds:
         return ""
     condition = " AND ".join(bounds)
-    reads_nulls = cursor.nulls == "every_run" or window.low is None
-    return f"(({condition}) OR {expression} IS NULL)" if reads_nulls else f"({condition})"
-
-
-def relation_sql(table: Table) -> str:
-    """The source relation, quoted."""
-    return f"{quoted(table.schema_name)}.{quoted(table.relation_name)}"
+    reads_nulls = cursor.declared.nulls == "every_run" or window.low is None
+    return f"(({condition}) OR {cursor.sql} IS NULL)" if reads_nulls else f"({condition})"
 
 
 def select_list(table: Table, reads: list[Read]) -> tuple[str, list[str]]:
@@ -99,24 +79,26 @@ def select_list(table: Table, reads: list[Read]) -> tuple[str, list[str]]:
     return f"SELECT {aliased} FROM {relation_sql(table)}", [name for name, _ in flags]  # noqa: S608
 
 
-def refused_rows(table: Table, mode: Mode, window: Window) -> list[tuple[str, str]]:
+def refused_rows(
+    table: Table, cursor: SettledCursor | None, mode: Mode, window: Window, now: datetime
+) -> list[tuple[str, str]]:
     """Counting statements that must give 0, with what they count: the policies that say ``fail``."""
-    cursor = table.cursor
     if cursor is None or mode is Mode.SNAPSHOT:
         return []
     relation = relation_sql(table)
-    expression = f"({cursor.expression})"
     checks = []
-    if cursor.nulls == "fail":
-        checks.append(("a null cursor", f"SELECT count(*) FROM {relation} WHERE {expression} IS NULL"))  # noqa: S608
-    if cursor.future == "fail":
-        beyond = f"{expression} > {_literal(window.high, cursor)}"
+    if cursor.declared.nulls == "fail":
+        checks.append(("a null cursor", f"SELECT count(*) FROM {relation} WHERE {cursor.sql} IS NULL"))  # noqa: S608
+    if cursor.declared.future == "fail":
+        # The future begins a minute from now, not at the window's end, beyond which rows are written all the time.
+        future = now + timedelta(minutes=1)
+        beyond = cursor.beyond(future, window.high)
         checks.append(
-            (f"a cursor beyond {window.high.isoformat()}", f"SELECT count(*) FROM {relation} WHERE {beyond}")  # noqa: S608
+            (f"a cursor beyond {future.isoformat()}", f"SELECT count(*) FROM {relation} WHERE {beyond}")  # noqa: S608
         )
     return checks
 
 
-def index_statement(table: Table, cursor: Cursor) -> str:
+def index_statement(table: Table, cursor: SettledCursor) -> str:
     """The index with which a run costs what changed, not what is there."""
-    return f"CREATE INDEX CONCURRENTLY ON {relation_sql(table)} (({cursor.expression}))"
+    return f"CREATE INDEX CONCURRENTLY ON {relation_sql(table)} ({cursor.sql})"

@@ -65,6 +65,7 @@ class SourceRelation:
     kind: RelationKind
     columns: dict[str, SourceColumn]
     """By name, in the relation's order; dropped columns are not there, generated ones are."""
+    oid: int = 0
 
 
 _RELATION = """
@@ -122,13 +123,14 @@ WHERE i.indisprimary AND n.nspname = %s AND c.relname = %s AND k.position <= i.i
 ORDER BY k.position
 """
 
-_KINDS = {
+KINDS = {
     "r": RelationKind.TABLE,
     "p": RelationKind.PARTITIONED,
     "v": RelationKind.VIEW,
     "m": RelationKind.MATERIALIZED_VIEW,
     "f": RelationKind.FOREIGN,
 }
+"""By ``pg_class.relkind``."""
 
 
 def read_relation(connection: psycopg.Connection[tuple[object, ...]], table: Table) -> SourceRelation:
@@ -158,7 +160,7 @@ def read_relation(connection: psycopg.Connection[tuple[object, ...]], table: Tab
         SourceColumn(str(name), str(type_), int(str(modifier)), str(declared), bool(nullable), TypeKind(str(type_kind)))
         for name, type_, modifier, declared, nullable, type_kind, _ in rows
     ]
-    return SourceRelation(_KINDS[str(kind)], {column.name: column for column in columns})
+    return SourceRelation(KINDS[str(kind)], {column.name: column for column in columns}, int(str(oid)))
 
 
 def primary_key(connection: psycopg.Connection[tuple[object, ...]], table_schema: str, relation: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from services.core.batch import Batch, BatchState
 from services.core.tables import Column, ColumnType, Cursor, Mode, Table
 from services.core.window import Window
 from services.extractor.contract.mapping import Read
+from services.extractor.planning.cursor import CursorKind, SettledCursor
 from services.extractor.planning.window import (
     index_statement,
     next_window,
@@ -19,15 +22,24 @@ from services.extractor.planning.window import (
     window_high,
 )
 from services.extractor.source.database import SourceClock
+from services.extractor.source.origin import Origin
 
 NOW = datetime(2026, 11, 22, 17, 30, 0, 123456, tzinfo=UTC)
 SAFETY = timedelta(minutes=15)
-TIMESTAMP = Cursor(expression="greatest(a, b)", type="timestamp")
-DATE = Cursor(expression="greatest(a, b)", type="date", lookback=timedelta(days=1))
+DECLARED = Cursor(expression="greatest(a, b)", type="timestamp")
+TIMESTAMP = SettledCursor(DECLARED)
+DATE = SettledCursor(
+    Cursor(expression="greatest(a, b)", type="date", lookback=timedelta(days=1)), CursorKind.DAY, ZoneInfo("UTC")
+)
 TICK = timedelta(microseconds=1)
+PLAIN = Origin()
 
 
-def table(cursor: Cursor | None = TIMESTAMP, *columns: Column) -> Table:
+def declared(cursor: SettledCursor, **facts: Any) -> SettledCursor:
+    return replace(cursor, declared=cursor.declared.model_copy(update=facts))
+
+
+def table(cursor: Cursor | None = DECLARED, *columns: Column) -> Table:
     key = Column(name="id", type=ColumnType.INT64, required=True)
     return Table(
         name="t",
@@ -61,37 +73,37 @@ def batch(low: datetime | None, high: datetime, state: BatchState = BatchState.L
 
 
 def test_without_open_transactions_a_window_ends_now() -> None:
-    assert window_high(clock(), TIMESTAMP, SAFETY) == NOW
+    assert window_high(clock(), PLAIN, TIMESTAMP, SAFETY) == NOW
 
 
 def test_a_window_ends_strictly_before_the_oldest_open_transaction() -> None:
     """now() of that transaction is its start: a row it has not committed yet may carry exactly that time."""
     began = NOW - timedelta(seconds=30)
-    assert window_high(clock(oldest=began), TIMESTAMP, SAFETY) == began - TICK
+    assert window_high(clock(oldest=began), PLAIN, TIMESTAMP, SAFETY) == began - TICK
 
 
 def test_the_tables_lag_is_kept() -> None:
-    lagging = TIMESTAMP.model_copy(update={"lag": timedelta(minutes=2)})
-    assert window_high(clock(), lagging, SAFETY) == NOW - timedelta(minutes=2)
+    lagging = declared(TIMESTAMP, lag=timedelta(minutes=2))
+    assert window_high(clock(), PLAIN, lagging, SAFETY) == NOW - timedelta(minutes=2)
 
 
 def test_a_prepared_transaction_began_some_time_before_it_was_prepared() -> None:
     prepared = NOW - timedelta(hours=1)
-    assert window_high(clock(prepared=prepared), TIMESTAMP, SAFETY) == prepared - SAFETY
+    assert window_high(clock(prepared=prepared), PLAIN, TIMESTAMP, SAFETY) == prepared - SAFETY
 
 
 def test_a_role_that_sees_no_others_keeps_the_safety_lag() -> None:
-    assert window_high(clock(sees_others=False), TIMESTAMP, SAFETY) == NOW - SAFETY
+    assert window_high(clock(sees_others=False), PLAIN, TIMESTAMP, SAFETY) == NOW - SAFETY
 
 
 def test_a_date_window_ends_with_a_day() -> None:
-    assert window_high(clock(), DATE, SAFETY) == datetime(2026, 11, 22, tzinfo=UTC)
+    assert window_high(clock(), PLAIN, DATE, SAFETY) == datetime(2026, 11, 22, tzinfo=UTC)
 
 
 def test_the_day_is_utc_whatever_zone_the_clock_has() -> None:
     tokyo = timezone(timedelta(hours=9))
     late = SourceClock(datetime(2026, 11, 23, 3, tzinfo=tokyo), None, None, True)
-    assert window_high(late, DATE, SAFETY) == datetime(2026, 11, 22, tzinfo=UTC)
+    assert window_high(late, PLAIN, DATE, SAFETY) == datetime(2026, 11, 22, tzinfo=UTC)
 
 
 @given(
@@ -107,8 +119,8 @@ def test_a_window_never_ends_late(
     seen = clock(
         NOW - oldest if oldest is not None else None, NOW - prepared if prepared is not None else None, sees_others
     )
-    cursor = (DATE if by_day else TIMESTAMP).model_copy(update={"lag": lag})
-    high = window_high(seen, cursor, SAFETY)
+    cursor = declared(DATE if by_day else TIMESTAMP, lag=lag)
+    high = window_high(seen, PLAIN, cursor, SAFETY)
     assert high <= NOW - lag
     assert seen.oldest_transaction is None or high < seen.oldest_transaction
     assert seen.oldest_prepared is None or high <= seen.oldest_prepared - SAFETY
@@ -153,42 +165,42 @@ WINDOW = Window(low=datetime(2026, 11, 20, tzinfo=UTC), high=datetime(2026, 11, 
 
 
 def test_the_boundary_day_is_read_again() -> None:
-    assert predicate(table(DATE), Mode.INCREMENTAL, WINDOW) == (
+    assert predicate(DATE, Mode.INCREMENTAL, WINDOW) == (
         "(((greatest(a, b)) > DATE '2026-11-19') OR (greatest(a, b)) IS NULL)"
     )
 
 
 def test_rows_beyond_high_are_left_when_the_policy_defers_them() -> None:
-    cursor = TIMESTAMP.model_copy(update={"future": "defer", "nulls": "snapshot_only"})
-    assert predicate(table(cursor), Mode.INCREMENTAL, WINDOW) == (
+    cursor = declared(TIMESTAMP, future="defer", nulls="snapshot_only")
+    assert predicate(cursor, Mode.INCREMENTAL, WINDOW) == (
         "((greatest(a, b)) > TIMESTAMPTZ '2026-11-20 00:00:00.000000+00:00' AND "
         "(greatest(a, b)) <= TIMESTAMPTZ '2026-11-22 00:00:00.000000+00:00')"
     )
 
 
 def test_a_first_run_reads_null_cursors_whatever_the_policy() -> None:
-    cursor = TIMESTAMP.model_copy(update={"future": "defer", "nulls": "snapshot_only"})
-    assert "IS NULL" in predicate(table(cursor), Mode.INCREMENTAL, Window(low=None, high=NOW))
+    cursor = declared(TIMESTAMP, future="defer", nulls="snapshot_only")
+    assert "IS NULL" in predicate(cursor, Mode.INCREMENTAL, Window(low=None, high=NOW))
 
 
 def test_the_whole_table_has_no_condition() -> None:
-    assert predicate(table(), Mode.SNAPSHOT, WINDOW) == ""
-    assert predicate(table(), Mode.INCREMENTAL, Window(low=None, high=NOW)) == ""
+    assert predicate(TIMESTAMP, Mode.SNAPSHOT, WINDOW) == ""
+    assert predicate(TIMESTAMP, Mode.INCREMENTAL, Window(low=None, high=NOW)) == ""
 
 
 def test_a_lookback_before_the_first_year_stops_there() -> None:
-    cursor = DATE.model_copy(update={"lookback": timedelta(days=900_000)})
-    assert "DATE '0001-01-01'" in predicate(table(cursor), Mode.INCREMENTAL, WINDOW)
+    cursor = declared(DATE, lookback=timedelta(days=900_000))
+    assert "DATE '0001-01-01'" in predicate(cursor, Mode.INCREMENTAL, WINDOW)
 
 
 def test_policies_that_say_fail_are_counted_first() -> None:
-    cursor = DATE.model_copy(update={"nulls": "fail", "future": "fail"})
-    statements = [text for _, text in refused_rows(table(cursor), Mode.INCREMENTAL, WINDOW)]
+    cursor = declared(DATE, nulls="fail", future="fail")
+    statements = [text for _, text in refused_rows(table(), cursor, Mode.INCREMENTAL, WINDOW, NOW)]
     assert statements == [
         'SELECT count(*) FROM "shop"."orders" WHERE (greatest(a, b)) IS NULL',
         'SELECT count(*) FROM "shop"."orders" WHERE (greatest(a, b)) > DATE \'2026-11-22\'',
     ]
-    assert refused_rows(table(DATE), Mode.INCREMENTAL, WINDOW) == []
+    assert refused_rows(table(), DATE, Mode.INCREMENTAL, WINDOW, NOW) == []
 
 
 # --- the statement ------------------------------------------------------------------------------------------------
@@ -213,9 +225,9 @@ def test_the_index_that_a_window_needs_is_spelled_out() -> None:
 
 def test_on_a_replica_a_window_ends_before_what_was_replayed() -> None:
     replayed = NOW - timedelta(minutes=2)
-    assert window_high(replace(clock(), replayed=replayed), TIMESTAMP, SAFETY) == replayed - SAFETY
+    assert window_high(replace(clock(), replayed=replayed), PLAIN, TIMESTAMP, SAFETY) == replayed - SAFETY
 
 
 def test_a_replica_that_has_replayed_nothing_gives_the_first_time() -> None:
     first = datetime.min.replace(tzinfo=UTC)
-    assert window_high(replace(clock(), replayed=first), TIMESTAMP, SAFETY) == first
+    assert window_high(replace(clock(), replayed=first), PLAIN, TIMESTAMP, SAFETY) == first

@@ -1,0 +1,263 @@
+"""A source, the three services on the real state, and everything that happens to them."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from services.core.events import ObjectFinalized
+from services.core.settings import ExtractorSettings, LoaderSettings, S, TransformerSettings, read_settings
+from services.core.state.sqlite import SqliteStore
+from services.core.state.state import PipelineState
+from services.core.tables import Column, ColumnType, Mode, Table, Tables
+from services.extractor.extraction import Extractor
+from services.extractor.progress import LoggedProgress
+from services.extractor.tasks import Task
+from services.loader.loading import Loader
+from services.transformer.dbt_project import DbtProject
+from services.transformer.reconcile import Transformer
+from tests.unit.extractor.history.bucket import BUCKET, DAMAGED, LANDING, Bucket
+from tests.unit.extractor.history.cells import START
+from tests.unit.extractor.history.counting import COUNTS
+from tests.unit.extractor.history.inventing import BUSINESS, KEYS, MOST_STEPS, SCALES, TICK, Declared, Happening
+from tests.unit.extractor.history.processes import AT_WORK, LEASE, Process, Stepwise, Wall
+from tests.unit.extractor.history.source import Database
+from tests.unit.extractor.history.warehouse import Warehouse
+
+EXPECTED = ("DataError", "LeaseLost", "TransientError")
+"""How an extraction may fail in a history."""
+
+
+@cache
+def configured(kind: type[S]) -> S:
+    """A service's settings; reading them takes longer than most of what it does here."""
+    return read_settings(kind)
+
+
+class NoArtifacts:
+    """Keeps nothing."""
+
+    def keep(self, run_id: str, stage: str) -> None:
+        """As the real one."""
+        return
+
+
+class History:
+    """What happens, one after the other."""
+
+    def __init__(self, declared: Declared) -> None:
+        self.declared = declared
+        self.cursor, self.cells, self.sight = declared.cursor, declared.cells, declared.sight
+        self.scale = SCALES[self.cells.kind]
+        self.processes: list[Process] = []
+        self.runs = 0
+        Wall.shown = START["timestamp"]
+        columns = [Column(name=name, type=ColumnType.INT64, required=True) for name in ("id", "n")]
+        columns += [Column(name=name, type=self.cells.landed) for name in ("a", "b")]
+        self.table = Table(
+            name="t",
+            source="shop.orders",
+            key=["id"],
+            cursor=self.cursor,
+            deletes=declared.deletes,
+            bronze_model="t",
+            columns=columns,
+        )
+        start = START[self.cells.kind]
+        sees_others, replica = self.sight != "own", self.sight == "replica"
+        self.database = Database(self.table, self.cells, sees_others, replica, start, start)
+        self.bucket = Bucket()
+        self.warehouse = Warehouse(self.bucket, self.table)
+        self.store = SqliteStore(Path(":memory:"))
+        self.state = PipelineState(self.store)
+        for key in range(KEYS - 1):
+            transaction = self.database.begin()
+            self.database.write(transaction, key, "skewed", self.scale.spans[key])
+            self.database.end(transaction, commit=True)
+        self.database.pass_time(self.scale.spans[4])
+        self.database.replayed = len(self.database.commits)
+        self.cycle(Mode.INCREMENTAL)
+        for what in (f"nulls: {self.cursor.nulls}", f"future: {self.cursor.future}", f"sight: {self.sight}"):
+            COUNTS[f"histories with {what}"] += 1
+
+    def close(self) -> None:
+        """End everything."""
+        for process in self.processes:
+            process.kill()
+        self.store.close()
+        self.database.engine.close()
+
+    def happens(self, it: Happening) -> None:
+        """Let something happen."""
+        if it.what in BUSINESS:
+            self._business(it)
+        else:
+            self._pipeline(it)
+
+    # the business
+
+    def _business(self, it: Happening) -> None:
+        database, by = self.database, self.scale.spans[it.by]
+        database.pass_time(self.scale.spans[it.pause])
+        transaction = database.open[it.which % len(database.open)] if database.open else None
+        message = database.messages[it.which % len(database.messages)] if database.messages else None
+        match it.what:
+            case "clock set back":
+                database.now -= by
+            case "replay":
+                database.replayed = min(database.replayed + 1 + it.which % 3, len(database.commits))
+            case "change":  # a whole transaction
+                begun = database.begin()
+                database.write(begun, it.key, it.how, by)
+                database.end(begun, commit=True)
+            case "begin":
+                hidden = it.which % 7 == 3 and not database.replica
+                COUNTS["transactions hidden"] += hidden
+                database.write(database.begin(it.which % 4 == 0, hidden), it.key, it.how, by)
+            case "message":
+                database.send(it.which % 4 == 0)
+            case "next of a message" if message is not None:
+                begun_next = database.go_on(message)
+                if begun_next is not None:
+                    database.write(begun_next, it.key, it.how, by)
+                    COUNTS["transactions of messages"] += 1
+            case "message over" if message is not None and all(t.message is not message for t in database.open):
+                database.messages.remove(message)
+            case "write" if transaction is not None:
+                database.write(transaction, it.key, it.how, by)
+            case "savepoint" if transaction is not None and transaction.writes and not transaction.prepared:
+                transaction.writes.popitem()
+            case "prepare" if transaction is not None and transaction.prepared is None:
+                transaction.prepared = database.now
+                COUNTS["transactions prepared"] += 1
+            case "commit" | "roll back" if transaction is not None:
+                database.end(transaction, commit=it.what == "commit")
+
+    # the pipeline
+
+    def _start(self, kind: str, work: Callable[[Process], object]) -> Process:
+        process = Process(kind, work)
+        self.processes.append(process)
+        COUNTS[f"processes started: {kind}"] += 1
+        return process
+
+    def extractor(self, mode: Mode) -> Process:
+        """Start an extractor."""
+        self.runs += 1
+        run_id = f"run-{self.runs}"
+
+        def work(process: Process) -> object:
+            source = Stepwise(process, "source", self.database)
+            objects = cast(Any, Stepwise(process, "bucket", self.bucket))
+            extractor = Extractor(
+                settings=configured(ExtractorSettings).model_copy(update={"extract_safety_lag": self.scale.safety}),
+                state=PipelineState(cast(Any, Stepwise(process, "state", self.store))),
+                open_objects=lambda: objects,
+                run_id=run_id,
+                task=Task(run_id, 0, 1, 0),
+                task_lease=cast(Any, None),
+                progress=LoggedProgress(),
+                engine=cast(Any, (process, self.database)),
+            )
+            AT_WORK.set(source)
+            outcome = extractor.extract(self.table, mode)
+            COUNTS[f"extractions: {outcome.outcome}"] += 1
+            if outcome.outcome == "failed":
+                assert outcome.error is not None
+                assert outcome.error.split(":")[0] in EXPECTED, outcome.error
+            return None
+
+        return self._start("extractor", work)
+
+    def loader(self, manifest: str) -> Process:
+        """Start a loader with a manifest's notification."""
+
+        def work(process: Process) -> object:
+            settings = configured(LoaderSettings)
+            loader = Loader(
+                settings=settings,
+                tables=Tables(version=1, tables=[self.table]),
+                state=PipelineState(cast(Any, Stepwise(process, "state", self.store))),
+                objects=cast(Any, Stepwise(process, "bucket", self.bucket)),
+                client=cast(Any, Stepwise(process, "warehouse", self.warehouse)),
+                announcer=cast(Any, SimpleNamespace(publish=lambda batch: "id", alert=lambda error, objects: "id")),
+            )
+            return loader.handle(ObjectFinalized(bucket=settings.landing_bucket, name=manifest, generation=1))
+
+        return self._start("loader", work)
+
+    def transformer(self) -> Process:
+        """Start a transformer."""
+
+        def work(process: Process) -> object:
+            warehouse = Stepwise(process, "warehouse", self.warehouse)
+            transformer = Transformer(
+                settings=configured(TransformerSettings),
+                tables=Tables(version=1, tables=[self.table]),
+                state=PipelineState(cast(Any, Stepwise(process, "state", self.store))),
+                client=cast(Any, warehouse),
+                dbt=cast(DbtProject, SimpleNamespace(parsed=warehouse.parsed, refused={}, run=warehouse.run)),
+                artifacts=NoArtifacts(),
+                reports=cast(Any, SimpleNamespace(publish=lambda run_id: None)),
+                alert=lambda batch: None,
+            )
+            return transformer.reconcile("transformer")
+
+        return self._start("transformer", work)
+
+    def _pipeline(self, it: Happening) -> None:
+        process = self.processes[it.which % len(self.processes)] if self.processes else None
+        match it.what:
+            case "cycle":
+                if it.which % 2:
+                    self.let_all_finish()
+                self.cycle(it.mode)
+            case "extraction":  # of which nobody hears yet
+                self.extractor(it.mode).finish()
+            case "extractor":
+                self._for_a_while(self.extractor(it.mode), it)
+            case "notification" if self.bucket.manifests:
+                waiting = self._waiting()  # else any of them, again and again
+                names = waiting if waiting and it.key else self.bucket.manifests
+                self._for_a_while(self.loader(names[it.which % len(names)]), it)
+            case "transformer":
+                self._for_a_while(self.transformer(), it)
+            case "going on" if process is not None:
+                self._for_a_while(process, it)
+            case "leases expire":  # whoever holds one was paused for longer than it lasts
+                Wall.shown += LEASE + TICK
+            case "damage":
+                parts = [name for name in self.bucket.landed(LANDING) if name.endswith(".parquet")]
+                for name in parts[it.which % (len(parts) or 1) :][:1]:
+                    self.bucket.objects[BUCKET, name] = DAMAGED
+                    COUNTS["parts damaged"] += 1
+            case "broken read":
+                self.database.broken_reads = 1
+            case "failing merge":
+                self.warehouse.failing_merges = 1
+
+    def _waiting(self) -> list[str]:
+        """Manifests whose batch was not loaded yet."""
+        return [name for name in self.bucket.landed(LANDING) if name in self.bucket.manifests]
+
+    def _for_a_while(self, process: Process, it: Happening) -> None:
+        """Let a process do some steps; every third one dies after them."""
+        process.advance(it.steps if it.steps < MOST_STEPS - 10 else 1_000)
+        if it.which % 3 == 0 and not process.ended:
+            COUNTS[f"killed: {process.kind} before {process.before}"] += 1
+            self.processes.remove(process)
+            process.kill()
+
+    def let_all_finish(self) -> None:
+        """Let all processes come to their end, and all leases expire."""
+        for process in self.processes:
+            process.finish()
+        Wall.shown += LEASE + TICK
+
+    def cycle(self, mode: Mode) -> None:
+        """An extraction, its events, the merge: without anything in between."""
+        self.extractor(mode).finish()
+        for manifest in self._waiting():
+            self.loader(manifest).finish()
+        self.transformer().finish()

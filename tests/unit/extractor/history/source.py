@@ -1,0 +1,252 @@
+"""A PostgreSQL server: transactions, snapshots, clocks. The statements are the real texts; DuckDB runs them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import duckdb
+import pyarrow as pa
+
+from services.core.arrow import conform
+from services.core.errors import TransientError
+from services.core.tables import Table
+from services.extractor.planning.plan import Plan
+from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation
+from services.extractor.source.cursor import CursorType
+from services.extractor.source.database import UNSEEN, Estimate, SourceClock, Storage
+from services.extractor.source.origin import Member, Origin
+from tests.unit.extractor.history.cells import Cells
+from tests.unit.extractor.history.counting import COUNTS
+from tests.unit.extractor.history.processes import Process
+
+
+@dataclass(eq=False)
+class Message:
+    """A string of several statements in one message: all its transactions have the message's time."""
+
+    began: datetime
+    latest_clock: datetime
+    own: bool
+
+
+@dataclass(eq=False)
+class Transaction:
+    """A transaction of the business."""
+
+    began: datetime
+    until: datetime
+    """Latest clock while it was open, or until it was prepared."""
+    latest_clock: datetime
+    """The latest time that the source had shown when it began."""
+    own: bool
+    """Of the extractor's role, which sees its own transactions in any case."""
+    message: Message | None = None
+    hidden: bool = False
+    """Of a session with track_activities = off."""
+    shown: bool = False
+    """Whether pg_stat_activity has it yet; it has its time already."""
+    prepared: datetime | None = None
+    writes: dict[int, "Version"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a row, or its deletion."""
+
+    key: int
+    n: int
+    a: datetime | None
+    b: datetime | None
+    """The moments of the columns; what is written for them, ``Cells`` says."""
+    deleted: bool
+    by: Transaction
+
+    @property
+    def moment(self) -> datetime | None:
+        """The later of a and b, as SQL's greatest() has it."""
+        return max((moment for moment in (self.a, self.b) if moment is not None), default=None)
+
+
+@dataclass
+class Database:
+    """The server as a history knows it."""
+
+    table: Table
+    cells: Cells
+    sees_others: bool
+    replica: bool
+    now: datetime
+    peak: datetime
+    """The latest time it has shown."""
+    open: list[Transaction] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    """Those that are being worked on, whether a transaction of theirs is open or not."""
+    history: dict[int, list[Version]] = field(default_factory=dict)
+    """Per key its committed versions, in order."""
+    commits: list[tuple[datetime, list[Version]]] = field(default_factory=list)
+    replayed: int = 0
+    """Commits that the replica has."""
+    broken_reads: int = 0
+    engine: duckdb.DuckDBPyConnection = field(default_factory=lambda: duckdb.connect(":memory:", config={"threads": 1}))
+    versions: int = 0
+
+    def __post_init__(self) -> None:
+        self.engine.execute("SET TimeZone = 'UTC'")
+        self.engine.execute("CREATE SCHEMA shop")
+        self._show([])
+        self.engine.execute("CREATE VIEW shop.orders AS SELECT * FROM seen")
+
+    def _show(self, versions: list[Version]) -> None:
+        columns = {"id": pa.int64(), "n": pa.int64(), "a": self.cells.arrow, "b": self.cells.arrow}
+        values = [[v.key, v.n, self.cells.cell(v.a), self.cells.cell(v.b)] for v in versions]
+        arrays = [pa.array([row[i] for row in values], type_) for i, type_ in enumerate(columns.values())]
+        self.engine.register("seen", pa.table(dict(zip(columns, arrays, strict=True))))
+
+    # what happens in it
+
+    def pass_time(self, by: timedelta) -> None:
+        """Let time pass; what has begun is seen before ``UNSEEN`` is over."""
+        self.now += by
+        self.peak = max(self.peak, self.now)
+        for transaction in self.open:
+            transaction.shown = transaction.shown or self.now - transaction.began >= UNSEEN
+            if transaction.prepared is None or self.replica:
+                transaction.until = max(transaction.until, self.now)
+
+    def begin(self, own: bool = False, hidden: bool = False) -> Transaction:
+        """Begin a transaction."""
+        self.open.append(Transaction(self.now, self.now, self.peak, own, hidden=hidden))
+        return self.open[-1]
+
+    def send(self, own: bool) -> None:
+        """Send a message."""
+        self.messages.append(Message(self.now, self.peak, own))
+
+    def go_on(self, message: Message) -> Transaction | None:
+        """Begin the next transaction of a message, unless one is still open."""
+        if any(transaction.message is message for transaction in self.open):
+            return None
+        self.open.append(Transaction(message.began, self.now, message.latest_clock, message.own, message))
+        return self.open[-1]
+
+    def write(self, transaction: Transaction, key: int, how: str, by: timedelta) -> None:
+        """Insert, update or delete a row; who would have to wait for a lock does nothing."""
+        if transaction.prepared or any(key in other.writes for other in self.open if other is not transaction):
+            return
+        transaction.shown = True
+        before = transaction.writes.get(key) or next(reversed(self.history.get(key, [])), None)
+        old = before if before is not None and not before.deleted else None
+        if how == "delete" and old is None:
+            return
+        moments = {"clock": self.now, "skewed": transaction.began - by, "future": self.now + by}
+        moment = moments.get(how, transaction.began)
+        a: datetime | None
+        b: datetime | None
+        a, b = (moment, None) if old is None else (old.a, moment)
+        if how == "null":
+            a = b = None
+        elif how == "undo" and old is not None:
+            b = None
+        elif how == "keep" and old is not None:
+            b = old.b
+        self.versions += 1
+        transaction.writes[key] = Version(key, self.versions, a, b, how == "delete", transaction)
+
+    def end(self, transaction: Transaction, *, commit: bool) -> None:
+        """Commit a transaction, or roll it back."""
+        self.open.remove(transaction)
+        if commit and transaction.writes:
+            self.commits.append((self.now, list(transaction.writes.values())))
+            for version in transaction.writes.values():
+                self.history.setdefault(version.key, []).append(version)
+            COUNTS["transactions committed"] += 1
+            COUNTS["row versions committed"] += len(transaction.writes)
+
+    def current(self) -> dict[int, Version]:
+        """The rows that are there, by key."""
+        return {key: versions[-1] for key, versions in self.history.items() if not versions[-1].deleted}
+
+    # what the extractor asks
+
+    def clock(self) -> SourceClock:
+        """As ``Source.clock``."""
+        if self.replica:
+            at = self.commits[self.replayed - 1][0] if self.replayed else datetime.min.replace(tzinfo=UTC)
+            return SourceClock(self.now - UNSEEN, None, None, True, at)
+        sessions = [t for t in self.open if not t.prepared and (self.sees_others or t.own)]
+        busy = [t.message for t in self.open]
+        between = [m.began for m in self.messages if m not in busy and (self.sees_others or m.own)]
+        running = [t.began for t in sessions if t.shown and not t.hidden] + between
+        prepared = [t.prepared for t in self.open if t.prepared]
+        return SourceClock(
+            self.now - UNSEEN,
+            min(running, default=None),
+            min(prepared, default=None),
+            self.sees_others,
+            hidden=any(t.hidden for t in sessions),
+        )
+
+    def relation(self, table: Table) -> SourceRelation:
+        """As ``Source.relation``."""
+        columns = [SourceColumn("id", "int8", nullable=False), SourceColumn("n", "int8", nullable=False)]
+        columns += [self.cells.column("a"), self.cells.column("b")]
+        return SourceRelation(RelationKind.TABLE, {column.name: column for column in columns})
+
+    def origin(self, relation: SourceRelation) -> Origin:
+        """As ``Source.origin``."""
+        return Origin((Member(1, RelationKind.TABLE, "shop.orders", 1),))
+
+    def cursor_type(self, table: Table, relation: SourceRelation) -> CursorType:
+        """As ``Source.cursor_type``."""
+        return self.cells.cursor_type
+
+    def storage(self, table: Table) -> Storage:
+        """As ``Source.storage``."""
+        return Storage(1, 1, 8192, 1.0, by_pages=False, layout="")
+
+    def foreign_tables(self, estimate: Estimate) -> list[str]:
+        """As ``Source.foreign_tables``: none."""
+        return []
+
+    def estimate(self, statement: str, **_: object) -> Estimate:
+        """As ``Source.estimate``."""
+        return Estimate(1, 1.0, frozenset())
+
+    def _visible(self) -> list[Version]:
+        if not self.replica:
+            return list(self.current().values())
+        there: dict[int, Version] = {}
+        for _, versions in self.commits[: self.replayed]:
+            there |= {version.key: version for version in versions}
+        return [version for version in there.values() if not version.deleted]
+
+    def rows(self, statement: str) -> pa.Table:
+        """A statement's rows under a snapshot of this moment."""
+        self._show(self._visible())
+        return self.engine.execute(statement).to_arrow_table()
+
+    def count(self, statement: str) -> int:
+        """As ``Source.count``."""
+        return int(self.rows(statement).column(0)[0].as_py())
+
+
+class Reader:
+    """Reads what the simulated server shows, in batches of two rows."""
+
+    def __init__(self, engine: Any) -> None:
+        self._process, self._database = cast(tuple[Process, Database], engine)
+
+    def close(self) -> None:
+        """As the real one's."""
+        return
+
+    def read(self, plan: Plan, statement: str, snapshot: None, read_at: datetime, counts: object) -> Iterator[Any]:
+        """As the real one's; breaks off where the history says so."""
+        rows = self._process.outside("source.read", lambda: self._database.rows(statement))
+        for batch in rows.combine_chunks().to_batches(max_chunksize=2):
+            yield conform(batch, plan.columns, plan.table, read_at)
+            if self._database.broken_reads:
+                self._database.broken_reads -= 1
+                COUNTS["reads broken off"] += 1
+                raise TransientError("the connection was lost")

@@ -1,0 +1,137 @@
+"""BigQuery and dbt: temp tables, and the rule by which dbt merges them into bronze."""
+
+import io
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow.parquet as pq
+from google.api_core.exceptions import Conflict, NotFound
+from google.cloud.bigquery import SchemaField
+
+from services.core.errors import DataError, TransientError
+from services.core.tables import EXTRACTED_AT, Table
+from services.transformer.dbt_project import NodeResult
+from tests.jobs import Jobs
+from tests.unit.extractor.history.bucket import DAMAGED, Bucket
+from tests.unit.extractor.history.counting import COUNTS
+
+AsNew = tuple[datetime, str]
+"""What orders versions in bronze: when the row was read, and the batch."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A row of bronze."""
+
+    n: int
+    as_new: AsNew
+    deleted: bool
+
+
+@dataclass
+class Warehouse(Jobs):
+    """BigQuery and dbt: jobs, temp tables and the merge, as dbt's macro merge_of_versions() has it."""
+
+    bucket: Bucket
+    table: Table
+    refused: dict[str, str] = field(default_factory=dict)
+    """As ``DbtProject.refused``."""
+    temp: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    loaded: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """All that was ever loaded, by batch."""
+    bronze: dict[int, Held] = field(default_factory=dict)
+    failing_merges: int = 0
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def load(self, manifest: Any, hashed: str, bucket: str) -> SimpleNamespace:
+        if manifest.batch_id in self.loaded:  # the job is known by its id, and is not done again
+            return SimpleNamespace(output_rows=manifest.rows, job_id="job")
+        rows = []
+        for part in manifest.parts:
+            content = self.bucket.read(bucket, part.object_name)
+            if content is None:
+                raise TransientError("the job found no such object")
+            if content == DAMAGED:
+                raise DataError("load_refused", "no Parquet")
+            rows += pq.read_table(io.BytesIO(content)).to_pylist()
+        keys = [row["id"] for row in rows]
+        assert len(keys) == len(set(keys)), "a batch that was read by one statement has a key twice"
+        self.temp[hashed] = self.loaded[manifest.batch_id] = rows
+        COUNTS["batches loaded"] += 1
+        return SimpleNamespace(output_rows=len(rows), job_id="job")
+
+    def list_tables(self, dataset: str, **_: Any) -> list[SimpleNamespace]:
+        names = [self.table.bronze_model, *(name.rsplit(".", 1)[-1] for name in self.temp)]
+        return [SimpleNamespace(table_id=name) for name in names]
+
+    def get_table(self, table_id: str, **_: Any) -> SimpleNamespace:
+        if table_id not in self.temp:
+            raise NotFound(table_id)  # type: ignore[no-untyped-call]
+        schema = [SchemaField(column.name, column.type.value) for column in [*self.table.columns, EXTRACTED_AT]]
+        return SimpleNamespace(schema=schema, num_rows=len(self.temp[table_id]))
+
+    def query(self, statement: str, job_id: str | None = None, **_: Any) -> Any:
+        if job_id is None:  # how many rows a snapshot would delete: here all may
+            return SimpleNamespace(result=lambda **_: [(0, 0)])
+        return self.send(job_id, statement)
+
+    def parsed(self) -> None:
+        return
+
+    def delete_table(self, table_id: str, **_: Any) -> None:
+        self.temp.pop(table_id, None)
+
+    def run(self, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:
+        def result(status: str) -> list[NodeResult]:
+            return [NodeResult(self.table.bronze_model, "model", status, "", 0.0, None, None)]
+
+        if arguments[0] != "run":
+            return result("success")
+        table = (variables or {})["bronze"][self.table.bronze_model]
+        if not table["batches"]:
+            return result("success")
+        if self.failing_merges or any(batch["table"] not in self.temp for batch in table["batches"]):
+            self.failing_merges = max(0, self.failing_merges - 1)
+            return self._sent(table["job_id"], reason="backendError") or result("error")
+        if not (attached := self._sent(table["job_id"])):
+            self._merge(table)
+        return attached or result("success")
+
+    def _sent(self, job_id: str, reason: str | None = None) -> list[NodeResult]:
+        """Send a merge's job; what dbt answers when its id was sent before: that job's end for its own."""
+        try:
+            self.send(job_id, "merge", rows=0, reason=reason)
+        except Conflict:
+            return [NodeResult(self.table.bronze_model, "model", "success", "", 0.0, None, None)]
+        return []
+
+    def _merge(self, table: dict[str, Any]) -> None:
+        batches = table["batches"]
+
+        def as_new(told: dict[str, Any]) -> AsNew:
+            return datetime.fromisoformat(told["extracted_at"]), told["batch_id"]
+
+        deletes = table["deletes"] == "soft"
+        taken = {as_new(batch) for batch in batches if deletes and batch["snapshot"]}
+        known = {as_new(table["merged_snapshot"])} if deletes and table["merged_snapshot"] else set()
+        snapshots = sorted(taken | known)
+        found = [
+            (row["id"], Held(row["n"], (max(row["_extracted_at"], as_new(batch)[0]), batch["batch_id"]), False))
+            for batch in batches
+            for row in self.temp[batch["table"]]
+        ]
+        if taken:
+            found += [(key, held) for key, held in self.bronze.items() if not held.deleted]
+        newest: dict[int, Held] = {}
+        for key, version in found:
+            if key not in newest or newest[key].as_new < version.as_new:
+                newest[key] = version
+        for key, version in newest.items():
+            gone = next((snapshot for snapshot in snapshots if version.as_new < snapshot), None)
+            held = self.bronze.get(key)
+            if held is None or held.as_new < version.as_new or (gone and held.as_new == version.as_new):
+                self.bronze[key] = Held(version.n, gone or version.as_new, gone is not None)

@@ -22,14 +22,15 @@ from services.core.settings import ExtractorSettings
 from services.core.state.lease import holding
 from services.core.state.state import PipelineState, Run, open_state
 from services.core.storage import ObjectStore
-from services.core.tables import Mask, Mode, Table
+from services.core.tables import Mode, Table
 from services.core.telling import kind, told, where
 from services.extractor.contract.masking import mask_settings
 from services.extractor.dry_run import dry_run, show
 from services.extractor.extraction import Extractor, Outcome
 from services.extractor.progress import open_progress
 from services.extractor.reading.reader import Engine
-from services.extractor.source.database import conninfo, environment
+from services.extractor.source.database import OPTIONS, conninfo, environment, refuses_options
+from services.extractor.source.terms import hashed
 from services.extractor.tasks import Task
 
 log = structlog.get_logger()
@@ -100,11 +101,11 @@ def _source_environment(settings: ExtractorSettings, tables: list[Table]) -> dic
     Raises:
         ConfigurationError: a column is masked by hash, and there is no secret to do it with.
     """
-    hashed = [f"{table.name}.{c.name}" for table in tables for c in table.columns if c.mask is Mask.HASH]
-    if not hashed:
+    masked = [f"{table.name}.{column}" for table in tables for column in hashed(table)]
+    if not masked:
         return environment(settings)
     if not settings.extract_mask_secret.get_secret_value():
-        raise ConfigurationError(f"EXTRACT_MASK_SECRET is not set, and masks these columns: {', '.join(hashed)}")
+        raise ConfigurationError(f"EXTRACT_MASK_SECRET is not set, and masks these columns: {', '.join(masked)}")
     return environment(settings, mask_settings(settings.extract_mask_secret))
 
 
@@ -116,13 +117,16 @@ def main(argv: list[str] | None = None) -> int:
         settings, declared = start(ExtractorSettings, "extractor")
         chosen = arguments.table or [name.strip() for name in settings.extract_tables.split(",") if name.strip()]
         tables = declared.select(chosen)
-        os.environ.update(_source_environment(settings, tables))
+        secrets = _source_environment(settings, tables)
+        os.environ.update(secrets)
         mode = Mode(arguments.mode) if arguments.mode else None
         if mode is Mode.INCREMENTAL and (lacking := [t.name for t in tables if t.cursor is None]):
             raise ConfigurationError(f"mode incremental needs a cursor; none is declared for {', '.join(lacking)}")
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    if OPTIONS in secrets and refuses_options(conninfo(settings)):
+        del os.environ[OPTIONS]  # tables without such masks are read all the same, and the others say what to do
     try:
         state = open_state(settings)
         try:

@@ -10,8 +10,7 @@ from services.core.errors import ConfigurationError, PipelineError
 from services.core.settings import SourceSettings, read_settings
 from services.core.tables import Column, ColumnType, Mode, SchemaDrift, Table
 from services.extractor.contract.declare import declaration
-from services.extractor.source.catalog import primary_key, read_relation
-from services.extractor.source.database import connect, conninfo, environment
+from services.extractor.source.database import conninfo, environment, open_source
 
 
 def propose(source: str) -> str:
@@ -39,9 +38,9 @@ def propose(source: str) -> str:
         columns=[Column(name="any", type=ColumnType.STRING)],
     )
     try:
-        with connect(conninfo(settings)) as connection:
-            relation = read_relation(connection, everything)
-            entry = declaration(relation, schema, name, primary_key(connection, schema, name))
+        with open_source(conninfo(settings)) as opened:
+            relation = opened.relation(everything)
+            entry = declaration(relation, schema, name, opened.primary_key(schema, name))
     except psycopg.OperationalError as error:
         raise PipelineError(f"the source cannot be reached: {error}") from error
     return _as_yaml(entry)

@@ -1,9 +1,9 @@
 """The extractor as the process that it is, with a source, a bucket and a state; and a look at what it left.
 
 A *place* is a database and a bucket server, made once for a module. A *bench* is what one test works on: an empty
-schema ``src``, an empty bucket, a new state. Reads are stopped at a chosen row by a *gate*, not by the clock: the
-table's row security policy takes a shared advisory lock at every hundredth id, and the test holds that lock as long as
-it likes.
+schema ``src``, an empty bucket, a new state. Reads are stopped at a chosen row by a *gate*, not by the clock: a column
+of the table has a type whose cast to text takes a shared advisory lock at every hundredth id, and the test holds that
+lock as long as it likes.
 """
 
 import json
@@ -46,12 +46,14 @@ from services.core.state.lease import look
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
 from services.core.tables import EXTRACTED_AT, load_tables
-from services.extractor.source.database import APPLICATION
+from services.extractor.source.terms import APPLICATION
 from tests.integration.postgres_versions import binaries_of
 from tests.processes import process
 
 ROLE, PASSWORD = "extractor", "a-password-that-nobody-prints"
 SCHEMA = "src"
+GATE = "gate"
+"""Column of a gated table."""
 LANDING = str(CoreSettings.model_fields["landing_prefix"].default)
 FAILED = str(CoreSettings.model_fields["failed_prefix"].default)
 ROWS_PER_PAGE = 7
@@ -223,13 +225,24 @@ class Database:
 
     def gate_table(self, name: str) -> None:
         """Let the extractor's reads of the table pass a gate at every hundredth id."""
-        self.gate_function()
-        self.run(
-            f"CREATE OR REPLACE FUNCTION {SCHEMA}.gate(bigint) RETURNS boolean LANGUAGE plpgsql VOLATILE AS"
-            f" $$ BEGIN IF $1 % 100 = 0 THEN PERFORM {SCHEMA}.wait($1); END IF; RETURN true; END $$",
-            f"ALTER TABLE {SCHEMA}.{name} ENABLE ROW LEVEL SECURITY",
-            f"CREATE POLICY gate ON {SCHEMA}.{name} FOR SELECT TO {ROLE} USING ({SCHEMA}.gate(id))",
-        )
+        if self.value(f"SELECT to_regtype('{SCHEMA}.gated')::text") is None:
+            self.gate_function()
+            self.run(
+                f"CREATE TYPE {SCHEMA}.gated AS (id bigint)",
+                f"CREATE FUNCTION {SCHEMA}.gate(bigint) RETURNS void LANGUAGE plpgsql AS"
+                f" $$ BEGIN IF $1 % 100 = 0 THEN PERFORM {SCHEMA}.wait($1); END IF; END $$",
+                f"CREATE FUNCTION {SCHEMA}.gate_text({SCHEMA}.gated) RETURNS text LANGUAGE plpgsql AS"
+                f" $$ BEGIN PERFORM {SCHEMA}.gate($1.id); RETURN ''; END $$",
+                f"CREATE CAST ({SCHEMA}.gated AS text) WITH FUNCTION {SCHEMA}.gate_text({SCHEMA}.gated)",
+            )
+        row = f"ROW(id)::{SCHEMA}.gated"
+        self.run(f"ALTER TABLE {SCHEMA}.{name} ADD {GATE} {SCHEMA}.gated GENERATED ALWAYS AS ({row}) STORED")
+
+    def has_gate(self, relation: str) -> bool:
+        """Whether a relation, or what a view reads, has a gate."""
+        query = "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s"
+        with self.connect() as connection:
+            return connection.execute(query, [relation, GATE]).fetchone() == (1,)
 
     @contextmanager
     def gate(self, *ids: int) -> Iterator["Gate"]:
@@ -374,8 +387,9 @@ class Landed:
         return pa.concat_tables(self.parts)
 
     def rows(self) -> list[Row]:
-        """All rows, the time of reading among the columns."""
-        rows: list[Row] = self.table.to_pylist()
+        """All rows, the time of reading among the columns; not the gate."""
+        table = self.table
+        rows: list[Row] = (table.drop([GATE]) if GATE in table.column_names else table).to_pylist()
         return rows
 
 
@@ -435,9 +449,14 @@ class Bench:
     running: list[Running] = field(default_factory=list)
 
     def declare(self, *tables: Row) -> None:
-        """Write tables.yaml."""
+        """Write tables.yaml; a table that has a gate by now gets its column, too."""
         path = self.folder / "tables.yaml"
-        path.write_text(yaml.safe_dump({"version": 1, "tables": list(tables)}))
+        gate = {"name": GATE, "type": "STRING"}
+        entries = [
+            {**table, "columns": [*table["columns"], gate]} if self.database.has_gate(table["source"]) else table
+            for table in tables
+        ]
+        path.write_text(yaml.safe_dump({"version": 1, "tables": entries}))
         load_tables(path)
 
     def environment(self, variables: Mapping[str, str]) -> dict[str, str]:

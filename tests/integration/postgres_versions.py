@@ -24,6 +24,7 @@ from local.stack.postgres_programs import Binaries, binary_folders, find_binarie
 from services.core.settings import SourceSettings
 from services.extractor.contract.masking import mask_settings
 from services.extractor.source.database import environment
+from services.extractor.source.terms import set_terms
 from tests.processes import process
 
 VERSIONS = (15, 18)
@@ -49,8 +50,13 @@ class Server:
     dsn: str = field(repr=False)
 
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
-        """A superuser's connection with the settings that the extractor's sessions have."""
-        return psycopg.connect(self.dsn, autocommit=True)
+        """A superuser's connection with the settings that the extractor's transactions have."""
+        connection = psycopg.connect(self.dsn, autocommit=True)
+        for statement in set_terms():
+            connection.execute(statement.replace("SET LOCAL", "SET").encode())
+        # What a test makes without a schema is in the usual one.
+        connection.execute("SET search_path = public")
+        return connection
 
 
 def binaries_of(version: int) -> Binaries | None:

@@ -34,6 +34,8 @@ from tests.integration.extractor_harness import (
 CERTIFIED = "localhost"
 WRONG = "another-password-that-nobody-prints"
 Refused = dict[str, Running]
+AT_ONCE = ("password authentication failed", "no encryption")
+"""Refusals that no retry cures; the others may pass, or cannot be told from those that do."""
 MARGIN = 1.1
 """Seconds: a window ends one second before now in any case."""
 
@@ -110,7 +112,7 @@ def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
 def refused(server: Server, place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, Refused]]:
     """Runs that the source refuses, by the reason. They are under way while the other tests run.
 
-    Each tries for some twenty seconds, because a server that restarts would be back by then.
+    What no retry cures fails at once; a server that cannot be reached is tried for some twenty seconds.
     """
     with place.bench(tmp_path_factory.mktemp("refused")) as bench:
         bench.declare(declared("big"))
@@ -229,6 +231,8 @@ def test_a_source_that_refuses_fails_the_run_and_the_log_says_why(refused: tuple
         assert reason in outcome["error"]
         [failed] = finished.events("extraction.failed")
         assert reason in failed["reason"]
+        if reason in AT_ONCE:
+            assert outcome["seconds"] < 10
         for secret in (PASSWORD, WRONG):
             assert secret not in finished.stdout + finished.stderr
     assert bench.objects(LANDING) == []

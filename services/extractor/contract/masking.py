@@ -44,22 +44,23 @@ def masked(mask: Mask, expression: str, keep: int) -> str:
     """
     match mask:
         case Mask.HASH:
-            return _hmac(f"convert_to({expression}::text, 'UTF8')")
+            return _hmac(f"pg_catalog.convert_to({expression}::text, 'UTF8')")
         case Mask.REDACT:
             # Not IS NULL, which a composite with a null inside answers in its own way.
-            return f"CASE WHEN num_nulls({expression}) = 0 THEN '***'::text END"
+            return f"CASE WHEN pg_catalog.num_nulls({expression}) = 0 THEN '***'::text END"
         case Mask.PARTIAL:
             text = f"{expression}::text"
             return (
-                f"CASE WHEN length({text}) > {keep} THEN repeat('*', length({text}) - {keep}) || right({text}, {keep}) "
-                f"ELSE repeat('*', length({text})) END"
+                f"CASE WHEN pg_catalog.length({text}) > {keep} "
+                f"THEN pg_catalog.repeat('*', pg_catalog.length({text}) - {keep}) || pg_catalog.right({text}, {keep}) "
+                f"ELSE pg_catalog.repeat('*', pg_catalog.length({text})) END"
             )
 
 
 def _hmac(message: str) -> str:
     """HMAC-SHA-256 of a bytea, in lower-case hexadecimal digits: sha256(outer || sha256(inner || message))."""
     inner, outer = _pad(INNER_SETTING), _pad(OUTER_SETTING)
-    return f"encode(sha256({outer} || sha256({inner} || {message})), 'hex')"
+    return f"pg_catalog.encode(pg_catalog.sha256({outer} || pg_catalog.sha256({inner} || {message})), 'hex')"
 
 
 def _pad(setting: str) -> str:
@@ -67,4 +68,4 @@ def _pad(setting: str) -> str:
 
     A session without the setting fails the statement.
     """
-    return f"(SELECT decode(current_setting('{setting}'), 'hex'))"
+    return f"(SELECT pg_catalog.decode(pg_catalog.current_setting('{setting}'), 'hex'))"

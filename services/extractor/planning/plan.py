@@ -41,6 +41,7 @@ class Plan(BaseModel):
     flags: list[str] = Field(description="Columns whose flag 'could not be held' follows them, in order.")
     bounds: list[int] = Field(description="First page of every chunk; empty when the table is read by one statement.")
     layout: str = Field(description="Storage's layout that the bounds belong to.")
+    hashed: list[str] = Field(default=[], description="Columns that are masked by hash, which needs the key.")
     view_lock: str = Field(default="", description="LOCK TABLE of a view, where it can be locked so.")
     foreign_tables: list[str] = Field(default=[], description="Foreign tables that it reads, as SQL.")
     batch_rows: int = Field(description="Rows held in memory at a time, by one reader.")

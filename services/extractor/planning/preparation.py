@@ -27,6 +27,7 @@ from services.extractor.planning.window import (
 )
 from services.extractor.source.catalog import RelationKind
 from services.extractor.source.database import Estimate, Source, SourceClock, Storage, conninfo, open_source
+from services.extractor.source.terms import hashed
 
 INDEX_PAGES = 1_000
 """Pages from which on a window without an index is worth a warning: reading them all takes a noticeable time."""
@@ -125,6 +126,7 @@ def prepare(
             flags=flags,
             bounds=[],
             layout=storage.layout,
+            hashed=hashed(table),
             view_lock=source.view_lock(table) if relation.kind is RelationKind.VIEW else "",
             batch_rows=rows_in_memory(storage),
             estimated_rows=0,

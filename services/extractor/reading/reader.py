@@ -18,6 +18,7 @@ from services.extractor.planning.plan import LEAST_ROWS, Plan
 from services.extractor.source.locks import SECOND_WAIT, foreign_locks, opening
 from services.extractor.source.session import Snapshot
 from services.extractor.source.sql import text_literal
+from services.extractor.source.terms import check_options, check_terms, read_terms, set_terms
 
 
 def _load_extension(connection: duckdb.DuckDBPyConnection) -> None:
@@ -115,15 +116,14 @@ class Reader:
             counts: per column, the values that could not be held; added to.
 
         Raises:
+            ConfigurationError: the session does not keep what was set.
             DataError: a value does not fit its column.
             TransientError: the source broke off; this reader connects again at its next use.
         """
         try:
             connection = self._connected()
             connection.execute("BEGIN")
-            name = text_literal(snapshot.name) if snapshot is not None else None
-            begin = [*opening(statement, name, plan.view_lock), *foreign_locks(plan.foreign_tables, SECOND_WAIT)]
-            connection.execute("CALL postgres_execute('source', ?)", ["; ".join(begin)])
+            self._open(connection, plan, statement, snapshot)
             # Rows that wait to be taken, without their texts: the default, 1 MB, is 40,000 rows of any width.
             waiting = "1KB" if plan.batch_rows <= LEAST_ROWS else "1MB"
             connection.execute(f"SET streaming_buffer_size = '{waiting}'")
@@ -144,6 +144,17 @@ class Reader:
             if isinstance(error.__cause__, SystemExit | KeyboardInterrupt):
                 raise error.__cause__ from None  # the engine makes a RuntimeError of a signal's exception
             raise
+
+    @staticmethod
+    def _open(connection: duckdb.DuckDBPyConnection, plan: Plan, statement: str, snapshot: Snapshot | None) -> None:
+        """Begin the transaction: its terms, its locks, its snapshot; and see that the terms are kept."""
+        name = text_literal(snapshot.name) if snapshot is not None else None
+        begin = opening(statement, set_terms(), name, plan.view_lock)
+        begin += foreign_locks(plan.foreign_tables, SECOND_WAIT)
+        connection.execute("CALL postgres_execute('source', ?)", ["; ".join(begin)])
+        found = connection.execute("SELECT * FROM postgres_query('source', ?)", [read_terms()]).fetchone() or ()
+        check_terms(found)
+        check_options(found, plan.table, plan.hashed)
 
 
 # What PostgreSQL and libpq say of connections, names and limits. Anything else can quote a value, as a function's own

@@ -105,7 +105,8 @@ def _value(table: Table, name: str, type_: str, texts: str | None) -> str:
 
 
 def _in_zone(connection: Connection, statement: str, zone: str) -> object:
-    with connection.transaction():
+    # Rolled back, because a setting outlives its savepoint, and the session's zone is one of its terms.
+    with connection.transaction(force_rollback=True):
         connection.execute("SELECT pg_catalog.set_config('TimeZone', %s, true)", (zone,))
         row = connection.execute(statement.encode()).fetchone()
     return row[0] if row else None

@@ -10,21 +10,32 @@ from typing import Any
 import psycopg
 import structlog
 from psycopg.conninfo import make_conninfo
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_exponential_jitter
+from tenacity import retry, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential_jitter
 
+from services.core.errors import ConfigurationError
 from services.core.settings import SourceSettings
 from services.core.tables import Table
-from services.extractor.source.catalog import SourceRelation, read_relation
+from services.extractor.source.catalog import SourceRelation, primary_key, read_relation
 from services.extractor.source.cursor import CursorType, read_cursor_type
+from services.extractor.source.errors import PROTOCOL_VIOLATION, may_pass, one_line
 from services.extractor.source.locks import WAIT, foreign_locks
 from services.extractor.source.origin import Origin, read_origin
+from services.extractor.source.refusal import spoken, sqlstate_of_refusal
 from services.extractor.source.sql import quoted
+from services.extractor.source.terms import (
+    APPLICATION,
+    MARK,
+    PROCESS,
+    check_options,
+    check_terms,
+    hashed,
+    read_terms,
+    set_terms,
+)
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 log = structlog.get_logger()
-
-APPLICATION = "credix-extractor"
 
 UNSEEN = timedelta(seconds=1)
 """How far behind the source's clock a window ends at least. A transaction takes its time (now()) a moment before
@@ -67,11 +78,11 @@ WITH RECURSIVE tree AS (
 )
 SELECT
   c.oid,
-  c.relkind::text = ANY ('{r,m}') AND a.amname = 'heap' AND has_table_privilege(tree.root, 'SELECT'),
-  pg_relation_size(c.oid) / current_setting('block_size')::bigint,
-  pg_table_size(c.oid),
+  c.relkind::text = ANY ('{r,m}') AND a.amname = 'heap' AND pg_catalog.has_table_privilege(tree.root, 'SELECT'),
+  pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint,
+  pg_catalog.pg_table_size(c.oid),
   greatest(c.reltuples, 0),
-  pg_relation_filenode(c.oid)
+  pg_catalog.pg_relation_filenode(c.oid)
 FROM tree
 JOIN pg_catalog.pg_class c ON c.oid = tree.oid
 LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam
@@ -90,7 +101,7 @@ ORDER BY c.oid
 """
 
 _TIMELINE = """
-SELECT CASE WHEN has_function_privilege('pg_catalog.pg_control_checkpoint()', 'EXECUTE')
+SELECT CASE WHEN pg_catalog.has_function_privilege('pg_catalog.pg_control_checkpoint()', 'EXECUTE')
   THEN (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) ELSE 0 END
 """
 
@@ -157,37 +168,26 @@ def conninfo(settings: SourceSettings) -> str:
         keepalives_count=3,
         tcp_user_timeout=60_000,
         application_name=APPLICATION,
-        client_encoding="utf8",  # a SQL_ASCII database would give names and texts as bytes
+        client_encoding="utf8",
     )
 
 
-SESSION = {
-    "TimeZone": "UTC",
-    "DateStyle": "ISO",
-    "IntervalStyle": "iso_8601",
-    "extra_float_digits": "1",
-    "bytea_output": "hex",
-    "xmlbinary": "base64",
-    # Behind somebody who waits for a stronger lock on the table, everybody waits: not for long.
-    "lock_timeout": WAIT,
-    # A session holds the snapshot of a long read open without a statement of its own.
-    "idle_in_transaction_session_timeout": "0",
-}
-"""Settings of every session: one text per value whatever the server's defaults."""
+OPTIONS = "PGOPTIONS"
+"""Environment variable by which libpq has the startup options of every session."""
 
 
-def environment(settings: SourceSettings, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What libpq reads from the environment: the password and the sessions' settings, with ``extra`` ones.
+def environment(settings: SourceSettings, secrets: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What libpq reads from the environment: the password, and ``secrets`` as startup options of every session.
 
-    Neither shows in a statement, an error or the server's list of activities.
+    Neither shows in a statement, an error or the server's list of activities. Without secrets there are no options,
+    which some poolers refuse.
     """
-
-    def escaped(value: str) -> str:
-        return value.replace("\\", "\\\\").replace(" ", "\\ ")
-
-    options = " ".join(f"-c {name}={escaped(value)}" for name, value in {**SESSION, **(extra or {})}.items())
     password = settings.postgres_password.get_secret_value()
-    return {"PGOPTIONS": options, **({"PGPASSWORD": password} if password else {})}
+    found = {"PGPASSWORD": password} if password else {}
+    if secrets:
+        options = {**secrets, MARK: PROCESS}
+        found[OPTIONS] = " ".join(f"-c {name}={value}" for name, value in options.items())
+    return found
 
 
 class Source:
@@ -199,29 +199,71 @@ class Source:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._terms: Sequence[object] = ()
 
     def begin(self) -> None:
-        """Begin the transaction."""
-        self._connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
+        """Begin the transaction, on the terms that every transaction has.
+
+        Raises:
+            ConfigurationError: the session does not keep them, or has no transactions.
+        """
+        begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
+        try:
+            answers = self._connection.execute("; ".join([begin, *set_terms(), read_terms()]).encode())
+        except psycopg.errors.ProtocolViolation as error:
+            if may_pass(error.sqlstate, str(error)):
+                raise
+            raise ConfigurationError(
+                f"the source has no transactions: {one_line(error)}; connect to PostgreSQL itself (POSTGRES_HOST, "
+                "POSTGRES_PORT), or to a pooler in session or transaction mode"
+            ) from None
+        while answers.nextset():
+            pass
+        self._terms = answers.fetchone() or ()
+        check_terms(self._terms)
 
     def relation(self, table: Table) -> SourceRelation:
         """The table's source relation as the catalog has it, locked against being rewritten and altered.
 
         Raises:
-            ConfigurationError: it is not there, or this role may not read it.
+            ConfigurationError: it is not there, or this role may not read it, not all of its rows, or not as declared.
             psycopg.errors.LockNotAvailable: somebody is at rewriting it.
         """
+        check_options(self._terms, table.name, hashed(table))
         relation = f"{quoted(table.schema_name)}.{quoted(table.relation_name)}"
+        reading = f"EXPLAIN SELECT FROM {relation} WHERE false".encode()
         try:
             # Planning a read locks every kind of relation, whatever columns may be read; LOCK TABLE does not. It leaves
             # partitions out, of which a window may not read most.
-            self._connection.execute(f"EXPLAIN SELECT FROM {relation} WHERE false".encode())
+            self._connection.execute(reading)
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.InsufficientPrivilege):
             self._connection.execute("ROLLBACK")
             self.begin()
             read_relation(self._connection, table)  # says what is missing
+            self._refuse_hidden_rows(table, reading)
             raise
         return read_relation(self._connection, table)
+
+    def _refuse_hidden_rows(self, table: Table, reading: bytes) -> None:
+        """If what is refused is not when policies may hide rows, they are why."""
+        self._connection.execute("SET LOCAL row_security = on")
+        try:
+            self._connection.execute(reading)
+        except psycopg.errors.InsufficientPrivilege:
+            return
+        raise ConfigurationError(
+            f"table {table.name}: row-level security hides rows of {table.source}, or of a table that it reads, from "
+            f"this role, and a copy would lack them without a word; ALTER ROLE {quoted(self._role())} BYPASSRLS (for a "
+            "view: its owner), or declare a view whose owner may see all that is to arrive"
+        )
+
+    def _role(self) -> str:
+        row = self._connection.execute("SELECT current_user").fetchone()
+        return str(row[0]) if row else ""
+
+    def primary_key(self, schema: str, relation: str) -> list[str]:
+        """The columns of a relation's primary key, in the key's order; none where it has no such key."""
+        return primary_key(self._connection, schema, relation)
 
     def view_lock(self, table: Table) -> str:
         """The LOCK TABLE statement of a view; empty where the role, or the view's owner, may not lock all below it."""
@@ -367,8 +409,24 @@ def _scans(node: Mapping[str, Any]) -> Iterator[str]:
         yield from _scans(child)
 
 
+def refuses_options(info: str) -> bool:
+    """Whether startup options are refused, as some poolers do; asked once, and a server that is away does not say.
+
+    Raises nothing: what else is wrong with the connection, the first question says.
+    """
+    try:
+        psycopg.connect(info, autocommit=True).close()
+    except psycopg.OperationalError as error:
+        return spoken(error) and sqlstate_of_refusal(info) == PROTOCOL_VIOLATION
+    return False
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, psycopg.OperationalError)
+
+
 @retry(
-    retry=retry_if_exception_type(psycopg.OperationalError),
+    retry=retry_if_exception(_may_pass),
     stop=stop_after_attempt(6) | stop_after_delay(30),
     wait=wait_exponential_jitter(initial=0.5, max=10),
     reraise=True,
@@ -379,9 +437,17 @@ def connect(info: str) -> Connection:
     One that does not answer at all is given up sooner than in six times ten seconds: within a minute people see why.
 
     Raises:
-        psycopg.OperationalError: the server cannot be reached, or refuses this user.
+        ConfigurationError: the server refuses this user, or what is asked of the session.
+        psycopg.OperationalError: the server cannot be reached, or not now.
     """
-    return psycopg.connect(info, autocommit=True)
+    try:
+        # A pooler may give every transaction another session: no statement is prepared for the next one.
+        return psycopg.connect(info, autocommit=True, prepare_threshold=None)
+    except psycopg.OperationalError as error:
+        code = sqlstate_of_refusal(info) if spoken(error) else None
+        if code is None or may_pass(code, str(error)):
+            raise
+        raise ConfigurationError(f"the source refuses the connection (SQLSTATE {code}): {one_line(error)}") from None
 
 
 @contextmanager

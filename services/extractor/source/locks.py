@@ -23,19 +23,20 @@ SECOND_WAIT = "2s"
 whom this one would wait for, does not get the lock before."""
 
 
-def opening(statement: str, snapshot: str | None, view_lock: str) -> list[str]:
+def opening(statement: str, terms: Sequence[str], snapshot: str | None, view_lock: str) -> list[str]:
     """The statements that begin a read in the engine's REPEATABLE READ transaction.
 
     Args:
         statement: what is read.
+        terms: statements that set the transaction's terms.
         snapshot: literal of the session's snapshot, whose locks hold; None for a read that locks for itself.
         view_lock: LOCK TABLE of a view; may be empty.
     """
     if snapshot is not None:
-        return [f"SET TRANSACTION SNAPSHOT {snapshot}"]
+        return [f"SET TRANSACTION SNAPSHOT {snapshot}", *terms]
     if view_lock:
-        return [view_lock]
-    return ["SET TRANSACTION ISOLATION LEVEL READ COMMITTED", f"EXPLAIN {statement}"]
+        return [*terms, view_lock]
+    return ["SET TRANSACTION ISOLATION LEVEL READ COMMITTED", *terms, f"EXPLAIN {statement}"]
 
 
 def foreign_locks(tables: Sequence[str], wait: str) -> list[str]:

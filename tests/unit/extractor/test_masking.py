@@ -39,9 +39,10 @@ def test_an_empty_secret_is_none() -> None:
 
 def test_the_statement_has_the_settings_names_and_no_value() -> None:
     statement = masked(Mask.HASH, '"c"', 4)
-    inner = "(SELECT decode(current_setting('credix.mask_inner'), 'hex'))"
-    outer = "(SELECT decode(current_setting('credix.mask_outer'), 'hex'))"
-    assert statement == f"encode(sha256({outer} || sha256({inner} || convert_to(\"c\"::text, 'UTF8'))), 'hex')"
+    inner = "(SELECT pg_catalog.decode(pg_catalog.current_setting('credix.mask_inner'), 'hex'))"
+    outer = "(SELECT pg_catalog.decode(pg_catalog.current_setting('credix.mask_outer'), 'hex'))"
+    once = f"pg_catalog.sha256({inner} || pg_catalog.convert_to(\"c\"::text, 'UTF8'))"
+    assert statement == f"pg_catalog.encode(pg_catalog.sha256({outer} || {once}), 'hex')"
 
 
 def test_settings_are_safe_in_libpqs_options() -> None:

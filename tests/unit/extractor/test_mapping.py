@@ -338,7 +338,7 @@ def test_a_gone_columns_text_is_null_too() -> None:
 def test_a_masked_column_never_shows_its_value() -> None:
     column = Column(name="c", type=ColumnType.STRING, mask=Mask.REDACT)
     assert reads(column, SourceColumn("c", "date"), TABLE) == [
-        Read(column, "CASE WHEN num_nulls(\"c\") = 0 THEN '***'::text END")
+        Read(column, "CASE WHEN pg_catalog.num_nulls(\"c\") = 0 THEN '***'::text END")
     ]
 
 

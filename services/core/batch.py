@@ -120,6 +120,13 @@ class Batch(BaseModel):
         default_factory=dict, description="Per column, the values that its type could not hold, by the column's policy."
     )
     drift: list[str] = Field(default_factory=list, description="How the source differed from the declared columns.")
+    anew: bool = Field(
+        default=False,
+        description="Of a snapshot with which the watermark begins anew: what was covered before it does not count.",
+    )
+    changes: list[str] = Field(
+        default_factory=list, description="What had changed at the source, or in tables.yaml, since the batch before."
+    )
     unseen: list[str] = Field(
         default_factory=list,
         description="What could not be seen of the rows that were still to come when the window's end was chosen.",

@@ -2,6 +2,7 @@
 
 PipelineError
  ├── ConfigurationError   a person corrects settings or tables.yaml; nothing has started
+ │    └── SourceChanged   the source or its declaration is not what the watermark rests on: a person has to say so
  ├── TransientError       the same call may work later: do not acknowledge, retry with backoff
  │    ├── LeaseBusy       somebody else does this work now
  │    └── LeaseLost       this process held a lease and no longer does: stop before the next write
@@ -18,6 +19,10 @@ class PipelineError(Exception):
 
 class ConfigurationError(PipelineError):
     """Settings, tables.yaml or the source's schema do not fit; nothing was read or written."""
+
+
+class SourceChanged(ConfigurationError):
+    """The source, or its declaration, is no longer what the watermark rests on, and a person has to accept that."""
 
 
 class TransientError(PipelineError):

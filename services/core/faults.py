@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 
 FAULT_POINTS = {
+    "extractor.remembered": "it is remembered what the batch rests on, the state does not know the batch",
     "extractor.batch_noted": "the state knows the batch, nothing is in the bucket",
     "extractor.part_landed": "a part is in landing/",
     "extractor.read": "all parts are in landing/, the manifest is not",

@@ -79,6 +79,15 @@ class SchemaDrift(StrEnum):
     """Any difference fails before reading."""
 
 
+class OnChange(StrEnum):
+    """What happens when the source or the declaration changed, so that older rows can be others than bronze has."""
+
+    SNAPSHOT = "snapshot"
+    """The next run reads a snapshot."""
+    WAIT = "wait"
+    """The next run fails until a person has read a snapshot."""
+
+
 class Column(Declaration):
     """One column of a table."""
 
@@ -194,6 +203,10 @@ class Table(Declaration):
     )
     schema_drift: SchemaDrift = Field(
         default=SchemaDrift.IGNORE, description="What happens when the source's columns are not the declared ones."
+    )
+    on_change: OnChange = Field(
+        default=OnChange.SNAPSHOT,
+        description="What happens when source or declaration changed, so that older rows can differ from bronze.",
     )
     exclude: list[str] = Field(
         default_factory=list,

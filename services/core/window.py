@@ -1,6 +1,5 @@
-"""Windows of a cursor and how they chain. Pure functions over UTC datetimes; a date is its midnight."""
+"""A window of a cursor, in UTC; a date is its midnight."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -29,16 +28,3 @@ class Window(BaseModel):
     def starts_within(self, covered: datetime | None) -> bool:
         """Whether nothing lies between what is covered and this window's start."""
         return self.low is None or (covered is not None and self.low <= covered)
-
-
-def furthest(watermark: datetime | None, windows: Iterable[Window]) -> datetime | None:
-    """How far the cursor is covered from the watermark by windows that leave no gap, in whatever order they come.
-
-    The same rule serves both ends: with the windows on their way it gives the next window's low; with the merged
-    windows it gives the new watermark.
-    """
-    covered = watermark
-    for window in sorted(windows, key=lambda w: (w.low is not None, w.low or w.high, w.high)):
-        if window.starts_within(covered):
-            covered = window.high if covered is None else max(covered, window.high)
-    return covered

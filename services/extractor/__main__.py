@@ -1,5 +1,7 @@
 """Starts the extractor: ``python -m services.extractor [--table NAME]… [--mode incremental|snapshot] [--dry-run]``.
 
+``--accept-changes --table NAME`` goes on where a run says that the source is not what its watermark rests on.
+
 Exit codes: 0 every table landed, had no changes, or is being extracted by another run; 1 a table failed (the others
 went on), or the state cannot be reached; 2 settings, tables.yaml or the command line are wrong and nothing was started.
 """
@@ -41,6 +43,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--table", action="append", default=[], metavar="NAME", help="only this table; repeatable")
     parser.add_argument("--mode", choices=[mode.value for mode in Mode], help="instead of the mode in tables.yaml")
     parser.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="accept what changed at the source, as the error of a run said it: a snapshot, from which it goes on",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="show the window, the rows expected and the statement; read nothing",
@@ -48,7 +55,14 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(settings: ExtractorSettings, state: PipelineState, tables: list[Table], mode: Mode | None) -> list[Outcome]:
+def run(
+    settings: ExtractorSettings,
+    state: PipelineState,
+    tables: list[Table],
+    mode: Mode | None,
+    *,
+    accepted: bool = False,
+) -> list[Outcome]:
     """Extract this task's tables one after the other, help the other tasks, and note the run in the history."""
     started = datetime.now(UTC)
     run_id = new_batch_id(started)
@@ -69,7 +83,7 @@ def run(settings: ExtractorSettings, state: PipelineState, tables: list[Table], 
         holding(state.store, task.lease, run_id, settings.extract_lease, settings.extract_lease) as task_lease,
     ):
         extractor = Extractor(settings, state, objects, run_id, task, task_lease, progress, engine)
-        outcomes = [extractor.extract(table, mode or table.mode) for table in task.own(tables)]
+        outcomes = [extractor.extract(table, mode or table.mode, accepted=accepted) for table in task.own(tables)]
         if task.count > 1:
             _help(extractor, tables)
     failed = any(outcome.outcome == "failed" for outcome in outcomes)
@@ -120,6 +134,9 @@ def main(argv: list[str] | None = None) -> int:
         secrets = _source_environment(settings, tables)
         os.environ.update(secrets)
         mode = Mode(arguments.mode) if arguments.mode else None
+        accepted = bool(arguments.accept_changes)
+        if accepted and (not arguments.table or mode is Mode.INCREMENTAL):
+            raise ConfigurationError("--accept-changes reads a snapshot of the tables that --table names")
         if mode is Mode.INCREMENTAL and (lacking := [t.name for t in tables if t.cursor is None]):
             raise ConfigurationError(f"mode incremental needs a cursor; none is declared for {', '.join(lacking)}")
     except ConfigurationError as error:
@@ -131,10 +148,11 @@ def main(argv: list[str] | None = None) -> int:
         state = open_state(settings)
         try:
             if arguments.dry_run:
-                looks = [dry_run(settings, state, table, mode or table.mode) for table in tables]
+                looks = [dry_run(settings, state, table, mode or table.mode, accepted=accepted) for table in tables]
                 show(looks)
                 return 1 if any(look.error for look in looks) else 0
-            return 1 if any(outcome.outcome == "failed" for outcome in run(settings, state, tables, mode)) else 0
+            outcomes = run(settings, state, tables, mode, accepted=accepted)
+            return 1 if any(outcome.outcome == "failed" for outcome in outcomes) else 0
         finally:
             state.store.close()
     except Exception as error:  # noqa: BLE001 - it is logged, but for words that can quote a value

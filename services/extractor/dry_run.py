@@ -27,6 +27,8 @@ class Look:
     chunks: int | None = None
     """Ranges of pages that are read side by side; 1 for one statement."""
     statement: str | None = None
+    changes: tuple[str, ...] = ()
+    """What has changed at the source, or in tables.yaml."""
     unseen: tuple[str, ...] = ()
     """What cannot be seen of the rows that are still to come."""
     drift: tuple[str, ...] = ()
@@ -34,16 +36,20 @@ class Look:
     error: str | None = None
 
 
-def dry_run(settings: ExtractorSettings, state: PipelineState, table: Table, mode: Mode) -> Look:
+def dry_run(
+    settings: ExtractorSettings, state: PipelineState, table: Table, mode: Mode, *, accepted: bool = False
+) -> Look:
     """Look at one table; reads the source's catalog and planner, and writes nothing."""
+    batch_id = new_batch_id(datetime.now(UTC))
     try:
-        prepared = prepare(settings, state, table, mode, new_batch_id(datetime.now(UTC)), "dry-run")
+        prepared = prepare(settings, state, table, mode, batch_id, "dry-run", accepted=accepted)
     except Exception as error:  # noqa: BLE001 - the other tables are looked at all the same
         return Look(table.name, mode.value, error=kind_and_words(error))
     plan, window = prepared.plan, prepared.window
     return Look(
         table=table.name,
-        mode=mode.value,
+        mode=prepared.decision.mode.value,
+        changes=tuple(prepared.decision.said),
         cursor=prepared.cursor.described if prepared.cursor else None,
         window_low=window.low.isoformat() if window.low else None,
         window_high=window.high.isoformat(),
@@ -81,6 +87,8 @@ def show(looks: list[Look]) -> None:
             console.print(look.error, style="bold red", markup=False)
         if look.cursor:
             console.print(f"cursor: {look.cursor}", markup=False)
+        for change in look.changes:
+            console.print(f"changed: {change}", style="yellow", markup=False)
         for reason in look.unseen:
             console.print(f"not all can be seen: {reason}", style="yellow", markup=False)
         for difference in look.drift:

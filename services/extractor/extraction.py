@@ -21,6 +21,7 @@ from services.core.rejection import reject
 from services.core.settings import ExtractorSettings
 from services.core.state.extractions import ExtractionNote
 from services.core.state.lease import Lease, holding, look
+from services.core.state.memory import remember
 from services.core.state.state import PipelineState
 from services.core.state.store import DocumentChanged
 from services.core.storage import ObjectStore
@@ -56,6 +57,8 @@ class Outcome:
     watermark: str | None = None
     window_high: str | None = None
     unrepresentable: dict[str, int] | None = None
+    changes: list[str] | None = None
+    """What had changed at the source, or in tables.yaml."""
     seconds: float = 0.0
     error: str | None = None
 
@@ -97,8 +100,14 @@ class Extractor:
         """How long to wait for a lease: another try of this task may have died with it."""
         return self.settings.extract_lease + timedelta(seconds=5) if self.task.attempt else timedelta(0)
 
-    def extract(self, table: Table, mode: Mode) -> Outcome:
-        """Extract one table and say how it went; only a stop of the process itself is raised."""
+    def extract(self, table: Table, mode: Mode, *, accepted: bool = False) -> Outcome:
+        """Extract one table and say how it went; only a stop of the process itself is raised.
+
+        Args:
+            table: the table.
+            mode: how it is to be read, if nothing has changed.
+            accepted: whether a person accepts what changed at the source; then it is a snapshot.
+        """
         started = time.monotonic()
         with structlog.contextvars.bound_contextvars(table=table.name):
             try:
@@ -109,7 +118,7 @@ class Extractor:
                     self.settings.extract_lease,
                     self.patience,
                 ) as lease:
-                    outcome = self._extract_noted(table, mode, lease)
+                    outcome = self._extract_noted(table, mode, lease, accepted)
             except LeaseBusy as busy:
                 log.warning("extraction.busy", reason=str(busy))
                 outcome = Outcome(table.name, "busy", error=str(busy))
@@ -120,17 +129,17 @@ class Extractor:
             log.info("extraction.finished", outcome=outcome.outcome, rows=outcome.rows, seconds=seconds)
         return replace(outcome, seconds=seconds)
 
-    def _extract_noted(self, table: Table, mode: Mode, lease: Lease) -> Outcome:
+    def _extract_noted(self, table: Table, mode: Mode, lease: Lease, accepted: bool) -> Outcome:
         """Extract under the lease; the state hears that it began, and how it ended before the lease is given back."""
         turn = Turn(lease, ExtractionNote.begin(self.state.store, table.name, self.run_id))
         try:
-            outcome = self._extract_alone(table, mode, turn)
+            outcome = self._extract_alone(table, mode, turn, accepted)
         except Exception as error:  # noqa: BLE001 - it is logged, but for words that can quote a value
             turn.note.failed(kind(error), told(error))
             return _failed(table, error)
         return outcome
 
-    def _extract_alone(self, table: Table, mode: Mode, turn: Turn) -> Outcome:
+    def _extract_alone(self, table: Table, mode: Mode, turn: Turn, accepted: bool) -> Outcome:
         resumed = self._clear_leftovers(table)
         if resumed is not None:
             batch, plan = resumed
@@ -140,25 +149,28 @@ class Extractor:
             watermark = self.state.progress(table.name).watermark
             landed = self._land(table, batch, turn, lambda: self._chunks(table, batch, plan, turn))
         else:
+            batch_id, execution = new_batch_id(datetime.now(UTC)), self.task.execution
             with ExitStack() as hold:
-                prepared = prepare(
-                    self.settings, self.state, table, mode, new_batch_id(datetime.now(UTC)), self.task.execution, hold
-                )
+                prepared = prepare(self.settings, self.state, table, mode, batch_id, execution, hold, accepted=accepted)
                 batch, plan, source = self._batch(prepared), prepared.plan, prepared.source
                 watermark = prepared.progress.watermark
                 self.progress.started(table.name, plan.estimated_rows)
+
+                def begin() -> None:
+                    self._begin(batch, prepared, turn)
+
                 if plan.bounds:
-                    self._begin(batch, turn)
+                    begin()
                     share(self.state.store, plan)
                     landed = self._land(table, batch, turn, lambda: self._chunks(table, batch, plan, turn, source))
                 else:
                     hold.close()  # who waits for its locks would make the read wait too, which takes locks of its own
-                    landed = self._land(table, batch, turn, lambda: self._stream(table, batch, plan, turn))
+                    landed = self._land(table, batch, turn, lambda: self._stream(table, batch, plan, turn, begin))
         noted = watermark.isoformat() if watermark else None
         high = batch.window.high.isoformat() if batch.window else None
         turn.note.succeeded(quiet=None if landed else batch.window)
         if landed is None:
-            return Outcome(table.name, "no_changes", watermark=noted, window_high=high)
+            return Outcome(table.name, "no_changes", watermark=noted, window_high=high, changes=batch.changes or None)
         return Outcome(
             table.name,
             "landed",
@@ -169,6 +181,7 @@ class Extractor:
             watermark=noted,
             window_high=high,
             unrepresentable=landed.unrepresentable or None,
+            changes=batch.changes or None,
         )
 
     def _batch(self, prepared: Prepared) -> Batch:
@@ -176,16 +189,20 @@ class Extractor:
             id=prepared.plan.batch_id,
             run_id=self.run_id,
             table=prepared.plan.table,
-            mode=prepared.mode,
+            mode=prepared.decision.mode,
             window=prepared.window,
+            anew=prepared.decision.anew,
+            changes=prepared.decision.said,
             extracted_at=prepared.extracted_at,
             started_at=datetime.now(UTC),
             drift=prepared.drift,
             unseen=prepared.unseen,
         )
 
-    def _begin(self, batch: Batch, turn: Turn) -> None:
+    def _begin(self, batch: Batch, prepared: Prepared, turn: Turn) -> None:
         self.state.begin_extraction(batch.table, batch.extracted_at, turn.lease.token)
+        remember(self.state.store, batch.table, batch.id, prepared.seen, prepared.counting)
+        fault_point("extractor.remembered")
         self.state.create_batch(batch)
         turn.note.batch_id = batch.id
         fault_point("extractor.batch_noted")
@@ -247,13 +264,15 @@ class Extractor:
         rows, attempts = self.settings.extract_part_rows, self.settings.extract_attempts
         return Reading(self.engine, plan, landing, rows, attempts, lease.renew, troubled)
 
-    def _stream(self, table: Table, batch: Batch, plan: Plan, turn: Turn) -> tuple[Plan, Read] | None:
+    def _stream(
+        self, table: Table, batch: Batch, plan: Plan, turn: Turn, begin: Callable[[], None]
+    ) -> tuple[Plan, Read] | None:
         """Read by one statement; the state hears of the batch when the first rows are there."""
         with Landing(self.open_objects, self.settings, batch, self.progress) as landing:
             reading = self._reading(plan, landing, turn.lease, turn.troubled)
-            read = reading.stream(conninfo(self.settings), batch.extracted_at, lambda: self._begin(batch, turn))
+            read = reading.stream(conninfo(self.settings), batch.extracted_at, begin)
             if read is None and _needs_a_batch(table, batch):
-                self._begin(batch, turn)
+                begin()
                 read = Read([self._empty(landing, plan)])
         if read is None:
             if self.state.batch(batch.id) is not None:  # a broken attempt had found rows, which are gone now
@@ -406,5 +425,5 @@ def _failed(table: Table, error: Exception) -> Outcome:
 
 
 def _needs_a_batch(table: Table, batch: Batch) -> bool:
-    """Whether even no rows are news: a snapshot without rows says that all of them are gone."""
-    return batch.mode is Mode.SNAPSHOT and (table.deletes == "soft" or not table.key)
+    """Whether even no rows are news: a snapshot without rows says that all of them are gone, or begins anew."""
+    return batch.mode is Mode.SNAPSHOT and (table.deletes == "soft" or not table.key or batch.anew)

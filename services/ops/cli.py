@@ -43,6 +43,12 @@ def _surroundings() -> None:
 def extract(
     table: Annotated[list[str] | None, typer.Option(help="Only this table; repeatable.")] = None,
     mode: Annotated[Mode | None, typer.Option(help="Instead of the mode in tables.yaml.")] = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes", help="Accept what changed at the source, as a run's error said it: a snapshot."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the window, the rows expected and the statement; read nothing.")
     ] = False,
@@ -51,6 +57,8 @@ def extract(
     arguments = [part for name in table or [] for part in ("--table", name)]
     if mode is not None:
         arguments += ["--mode", mode.value]
+    if accept_changes:
+        arguments.append("--accept-changes")
     if dry_run:
         arguments.append("--dry-run")
     command = [sys.executable, "-m", "services.extractor", *arguments]

@@ -36,6 +36,10 @@ class BatchStatus(BaseModel):
     """Per column, the values that its type could not hold."""
     drift: list[str]
     """How the source differed from the declared columns."""
+    changes: list[str]
+    """What had changed at the source, or in tables.yaml, since the batch before."""
+    unseen: list[str]
+    """What could not be seen of the rows that were still to come."""
     load_attempts: int
     """How often the loader began to load it."""
     trouble: str | None
@@ -214,6 +218,8 @@ def _batch(batch: Batch) -> BatchStatus:
         merged_at=batch.merged_at,
         unrepresentable=batch.unrepresentable,
         drift=batch.drift,
+        changes=batch.changes,
+        unseen=batch.unseen,
         load_attempts=batch.load_attempts,
         trouble=batch.trouble,
         error=f"{batch.error.code}: {batch.error.message}" if batch.error else None,

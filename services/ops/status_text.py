@@ -68,4 +68,6 @@ def _notes(row: TableStatus) -> list[str]:
     if batch is None:
         return notes
     notes += [f"{count:,} value(s) of {column} could not be held" for column, count in batch.unrepresentable.items()]
-    return [*notes, *(f"schema drift: {difference}" for difference in batch.drift)]
+    notes += [f"schema drift: {difference}" for difference in batch.drift]
+    notes += [f"changed before its last batch: {change}" for change in batch.changes]
+    return [*notes, *(f"cannot be seen: {what}" for what in batch.unseen)]

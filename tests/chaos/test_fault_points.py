@@ -75,7 +75,7 @@ class Round:
 COMBINED = [
     Round(
         (
-            *("extractor.batch_noted", "loader.load_started"),
+            *("extractor.remembered", "extractor.batch_noted", "loader.load_started"),
             *("transformer.downstream_noted", "transformer.merged"),
         )
     ),

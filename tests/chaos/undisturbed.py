@@ -17,11 +17,11 @@ from local.cycle import Client
 from local.stack.options import REPOSITORY
 from local.stack.resources import LANDING_TOPIC
 from services.core.batch import Batch, BatchState
+from services.core.chain import Covered, covered
 from services.core.manifest import Manifest
 from services.core.naming import manifest_object, mirrored
 from services.core.state.lease import leases
 from services.core.state.state import CHUNKS, PLANS
-from services.core.window import furthest
 from services.ops.dead_letters import dead_letters
 
 WAIT = timedelta(seconds=90)
@@ -206,7 +206,7 @@ def assert_undisturbed(client: Client) -> None:
             assert (batch.error is not None) == (batch.state is BatchState.FAILED), batch
         merged = [batch for batch in batches if batch.state is BatchState.MERGED]
         progress = client.state.progress(name)
-        assert progress.watermark == furthest(None, [b.window for b in merged if b.window]), "a gap, or not advanced"
+        assert progress.watermark == covered(Covered(), merged).until, "a gap, or not advanced"
         assert progress.merged_batch == max(batch.id for batch in merged)
         for batch in merged:
             assert_archived(client, batch)

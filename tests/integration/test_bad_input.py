@@ -23,6 +23,7 @@ from local.stack import emulators
 from local.stack.home import Home
 from local.stack.ports import HOST, choose_ports
 from services.core.batch import Batch, BatchError, BatchState, Step
+from services.core.chain import Covered, covered
 from services.core.errors import DataError, TransientError
 from services.core.events import ObjectFinalized
 from services.core.gcs import GcsObjectStore
@@ -452,7 +453,8 @@ def test_a_manifest_of_nobody_is_taken_like_a_file(lake: Lake) -> None:
     assert after == before.model_copy(update=merged | stable)
     assert state.newest_snapshot("orders") is None
     high = datetime.now(UTC)
-    assert next_window(Mode.INCREMENTAL, LOW, state.open_batches("orders"), high) == Window(low=LOW, high=high)
+    low = covered(Covered(LOW), state.open_batches("orders")).until
+    assert next_window(Mode.INCREMENTAL, low, high) == Window(low=LOW, high=high)
     assert state.take_time("orders", high) == high
     good = draft()
     lake.land(good)

@@ -573,8 +573,9 @@ def test_a_pull_request_is_linted_tested_and_planned_without_a_key() -> None:
     text = (REPOSITORY / ".github/workflows/pull-request.yaml").read_text()
     workflow = yaml.safe_load(text)
     assert workflow["permissions"] == {"contents": "read"}
+    pooler = "sudo apt-get update -qq && sudo apt-get install -qq -y --no-install-recommends pgbouncer"
     checks, plan = workflow["jobs"]["lint-and-test"], workflow["jobs"]["plan"]
-    assert [step["run"] for step in checks["steps"] if "run" in step] == ["make setup lint", "make test"]
+    assert [step["run"] for step in checks["steps"] if "run" in step] == [pooler, "make setup lint", "make test"]
     assert plan["permissions"] == {"contents": "read", "id-token": "write"}
     assert {each["environment"] for each in plan["strategy"]["matrix"]["include"]} == set(ENVIRONMENTS)
     [auth] = [step["with"] for step in plan["steps"] if step.get("uses", "").startswith("google-github-actions/auth@")]

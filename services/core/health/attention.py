@@ -10,6 +10,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from services.core.batch import Batch, BatchState
+from services.core.errors import SourceChanged
 from services.core.health.overview import Overview, TableOverview
 from services.core.naming import parse_landed
 from services.core.settings import CoreSettings
@@ -141,6 +142,8 @@ def _extraction(table: TableOverview, now: datetime) -> Attention | None:
         what = "the last extraction failed" if last.failures == 1 else several
         why = f"{last.error.kind}: {last.error.message}" if last.error else None
         cure = f"Correct that, then: {_again(table)}"
+        if last.error is not None and last.error.kind == SourceChanged.__name__:
+            cure = f"If that is meant to be: {_again(table)} --accept-changes; else set right what changed"
         return _need(Cause.EXTRACTION_FAILED, table, what, cure, last.failing_since, why)
     if last is not None and last.ended_at is None and last.trouble:
         what = "what an extraction reads breaks off and is read again; it began"

@@ -12,7 +12,6 @@ from services.core.state.lease import LeaseView, look
 from services.core.state.state import PipelineState, Run
 from services.core.storage import ObjectStore, StoredObject
 from services.core.tables import Table, Tables
-from services.core.window import furthest
 
 SPAN = timedelta(days=7)
 """How far back batches and runs are looked at."""
@@ -25,7 +24,10 @@ def complete_to(watermark: datetime | None, last: LastExtractions | None) -> dat
 
     A table that rests is not behind: its runs find nothing, and leave the watermark where it is.
     """
-    return furthest(watermark, [last.quiet] if last and last.quiet else [])
+    quiet = last.quiet if last else None
+    if quiet is None or not quiet.starts_within(watermark):
+        return watermark
+    return quiet.high if watermark is None else max(watermark, quiet.high)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.core.batch import Batch, BatchState, Step
+from services.core.chain import Covered, covered
 from services.core.errors import LeaseLost, TransientError
 from services.core.settings import CoreSettings
 from services.core.state.certain import CertainStore
 from services.core.state.store import Document, DocumentChanged, DocumentExists, DocumentStore
 from services.core.tables import Mode
-from services.core.window import furthest
 
 PLANS, CHUNKS = "plans", "chunks"
 """Collections of what tasks share while they read a large table; ``services.extractor.reading.work`` fills them."""
@@ -30,6 +30,10 @@ class TableProgress(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     watermark: AwareDatetime | None = Field(default=None, description="Cursor up to which bronze is complete.")
+    watermark_batch: str | None = Field(default=None, description="The batch whose window ends at the watermark.")
+    anew_at: AwareDatetime | None = Field(
+        default=None, description="When the snapshot was read with which the watermark last began anew."
+    )
     merged_batch: str | None = Field(default=None, description="The newest batch in bronze.")
     merged_snapshot: str | None = Field(default=None, description="The newest snapshot in bronze, by when it was read.")
     merged_snapshot_at: AwareDatetime | None = Field(default=None, description="When that snapshot was read.")
@@ -44,6 +48,11 @@ class TableProgress(BaseModel):
     stable_job: str | None = Field(
         default=None, description="The warehouse's job that copies the stable table now, or that was left running."
     )
+
+    @property
+    def covered(self) -> Covered:
+        """How far bronze is complete."""
+        return Covered(self.watermark, self.watermark_batch, self.anew_at)
 
 
 class Run(BaseModel):
@@ -141,6 +150,8 @@ class PipelineState:
     def advance(self, table: str, token: int) -> TableProgress:
         """Move the watermark over all merged batches that leave no gap, and close those it has passed.
 
+        A snapshot with which it begins anew can move it back.
+
         Raises:
             LeaseLost: a later holder has merged the table.
         """
@@ -153,11 +164,14 @@ class PipelineState:
             if progress.merged_snapshot is not None and progress.merged_snapshot_at is not None:
                 snapshots.append((progress.merged_snapshot_at, progress.merged_snapshot))
             snapshot_at, snapshot = max(snapshots, default=(None, None))
+            reached = covered(progress.covered, merged)
             return progress.model_copy(
                 update={
                     "merged_snapshot": snapshot,
                     "merged_snapshot_at": snapshot_at,
-                    "watermark": furthest(progress.watermark, (b.window for b in merged if b.window)),
+                    "watermark": reached.until,
+                    "watermark_batch": reached.batch,
+                    "anew_at": reached.anew_at,
                     "merged_batch": max(progress.merged_batch or "", newest) or None,
                     "merge_token": token,
                 }
@@ -166,7 +180,8 @@ class PipelineState:
         progress = self._change_progress(table, change)
         for batch in merged:
             passed = progress.watermark is not None and batch.window and batch.window.high <= progress.watermark
-            if passed or batch.window is None:
+            replaced = progress.anew_at is not None and batch.extracted_at < progress.anew_at
+            if passed or replaced or batch.window is None:
                 self.change_batch(batch.id, lambda b: b.model_copy(update={"open": False}))
         return progress
 

@@ -1,6 +1,6 @@
 """Schema drift: how the source's columns differ from the declared ones, and what the table's policy makes of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from services.core.errors import ConfigurationError
@@ -59,7 +59,7 @@ def differences(table: Table, relation: SourceRelation) -> list[Difference]:
         Difference(DifferenceKind.ADDED, source.name, f"{source.name} ({source.shown}) is not declared", blocking=False)
         for source in _added(table, relation)
     ]
-    return _with_rename(table, relation, found)
+    return _kept_hidden(table, _with_rename(table, relation, found))
 
 
 def settle(table: Table, relation: SourceRelation) -> Settled:
@@ -163,6 +163,21 @@ def _with_rename(table: Table, relation: SourceRelation, found: list[Difference]
     hint = f"; it looks renamed to {source.name}: then declare 'source_column: {source.name}'"
     renamed = Difference(gone[0].kind, gone[0].column, gone[0].message + hint, gone[0].blocking)
     return [renamed if d is gone[0] else d for d in found]
+
+
+def _kept_hidden(table: Table, found: list[Difference]) -> list[Difference]:
+    """Bring no new column while a masked one is gone: renamed, whatever its type, it would arrive in clear."""
+    gone = {difference.column for difference in found if difference.kind is DifferenceKind.GONE}
+    masked = [column.name for column in table.columns if column.mask is not None and column.name in gone]
+    if table.schema_drift is not SchemaDrift.EVOLVE or not masked:
+        return found
+    hint = f"; {', '.join(masked)} is masked and gone, and this could be it, in clear"
+    return [
+        replace(difference, message=difference.message + hint, blocking=True)
+        if difference.kind is DifferenceKind.ADDED
+        else difference
+        for difference in found
+    ]
 
 
 def _advice(table: Table, forbidden: list[Difference]) -> str:

@@ -6,27 +6,33 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from services.core.chain import Covered, covered
 from services.core.errors import DataError
 from services.core.manifest import ManifestColumn
 from services.core.settings import ExtractorSettings
+from services.core.state.memory import Seen, recalled
 from services.core.state.state import PipelineState, TableProgress
 from services.core.tables import Mode, Table
 from services.core.window import Window
 from services.extractor.contract.drift import settle
 from services.extractor.contract.mapping import Read, reads
+from services.extractor.planning.change import Change, Decision, Verdict, changes, decide
 from services.extractor.planning.cursor import SettledCursor, settle_cursor
 from services.extractor.planning.plan import Plan, page_bounds, rows_in_memory
-from services.extractor.planning.promise import Blindness, Does, check_lookback, unseen
+from services.extractor.planning.promise import Blindness, Does, check_lookback, keeps_a_distance, unseen
+from services.extractor.planning.seen import ask, see
 from services.extractor.planning.window import (
     index_statement,
     next_window,
     predicate,
     refused_rows,
     select_list,
+    unread,
     window_high,
 )
 from services.extractor.source.catalog import RelationKind
 from services.extractor.source.database import Estimate, Source, SourceClock, Storage, conninfo, open_source
+from services.extractor.source.origin import Origin
 from services.extractor.source.terms import hashed
 
 INDEX_PAGES = 1_000
@@ -41,7 +47,12 @@ class Prepared:
 
     plan: Plan
     window: Window
-    mode: Mode
+    decision: Decision
+    """The mode, and what had changed."""
+    seen: Seen
+    """What the batch rests on, to be remembered."""
+    counting: frozenset[str]
+    """Batches of which it has to be remembered, too."""
     extracted_at: datetime
     """Before the read, by the source's clock, and later than any extraction of the table before."""
     progress: TableProgress
@@ -63,23 +74,28 @@ def prepare(
     batch_id: str,
     execution: str,
     hold: ExitStack | None = None,
+    *,
+    accepted: bool = False,
 ) -> Prepared:
     """Ask the source and the state, and decide.
 
     Args:
-        settings: of the extractor.
-        state: where the watermark and the open batches are.
-        table: what is extracted.
-        mode: how.
-        batch_id: of the new batch.
-        execution: whose tasks may work on it.
+        settings: the extractor's.
+        state: how far the table is, and what that rests on.
+        table: its declaration.
+        mode: how it is to be read, if nothing has changed.
+        batch_id: the batch's.
+        execution: Cloud Run execution whose tasks may work on it.
         hold: keeps the source's transaction, and what it has locked, for the read; without it, it ends here.
+        accepted: whether a person accepts what changed at the source; then it is a snapshot.
 
     Raises:
         ConfigurationError: the source does not fit what is declared.
+        SourceChanged: it is not what the watermark rests on, and a person has to accept that.
         DataError: a policy of the cursor says that its rows fail the run.
         psycopg.OperationalError: the source cannot be reached.
     """
+    safety_lag = settings.extract_safety_lag
     with open_source(conninfo(settings), hold) as source:
         relation = source.relation(table)
         settled = settle(table, relation)
@@ -94,11 +110,22 @@ def prepare(
         origin = source.origin(relation)
         clock = source.clock()
         blind = unseen(clock, origin)
-        check_lookback(table, mode, blind)
-        _say_what_is_unseen(blind, clock, settings.extract_safety_lag)
+        _say_what_is_unseen(blind, clock, safety_lag)
         progress = state.progress(table.name)
-        high = window_high(clock, origin, cursor, settings.extract_safety_lag)
-        window = next_window(mode, progress.watermark, state.open_batches(table.name), high)
+        on_their_way = state.open_batches(table.name)
+        reached = covered(progress.covered, on_their_way)
+        before = recalled(state.store, table.name, reached.batch)
+        server = source.server()  # after what is remembered, which it cannot be behind of
+        secret = settings.extract_mask_secret.get_secret_value()
+        kept = safety_lag.total_seconds() if keeps_a_distance(blind) else 0.0
+        seen = see(table, mode, server, relation, origin, cursor, settled.columns, kept, secret)
+        found = _changed(source, table, reached, before, seen, origin, cursor)
+        decision = decide(table, mode, found, accepted=accepted)
+        _say_what_changed(decision)
+        mode = decision.mode
+        check_lookback(table, mode, blind)
+        high = window_high(clock, origin, cursor, safety_lag)
+        window = next_window(mode, reached.until, high, anew=decision.anew)
         log.info(
             "window.planned",
             mode=mode.value,
@@ -144,7 +171,9 @@ def prepare(
     return Prepared(
         plan=plan.model_copy(update={"bounds": bounds, "estimated_rows": estimate.rows}),
         window=window,
-        mode=mode,
+        decision=decision,
+        seen=seen,
+        counting=frozenset({*(batch.id for batch in on_their_way), *([reached.batch] if reached.batch else [])}),
         extracted_at=extracted_at,
         progress=progress,
         drift=settled.differences,
@@ -158,6 +187,34 @@ def prepare(
 def _manifest_column(read: Read, source_type: str | None) -> ManifestColumn:
     column = read.column
     return ManifestColumn(name=column.name, type=column.type, required=column.required, source_type=source_type)
+
+
+def _changed(
+    source: Source,
+    table: Table,
+    reached: Covered,
+    before: Seen | None,
+    now: Seen,
+    origin: Origin,
+    cursor: SettledCursor | None,
+) -> list[Change]:
+    """What changed since the batch that the next window follows."""
+    if reached.until is None:
+        return []
+    if before is None:
+        return [Change("nothing is remembered of what the watermark rests on; from now on it is", Verdict.NOTE)]
+    older = unread(cursor, reached.until) if cursor else "true"
+    return changes(before, now, ask(source, table, before, now, origin, older))
+
+
+def _say_what_changed(decision: Decision) -> None:
+    for change in decision.changes:
+        if change.verdict is Verdict.NOTE:
+            log.info("source.changed", change=change.what)
+        else:
+            log.warning("source.changed", change=change.what)
+    if decision.due:
+        log.warning("snapshot.due", reason="; ".join(decision.due), anew=decision.anew)
 
 
 def _say_what_is_unseen(blind: list[Blindness], clock: SourceClock, safety_lag: timedelta) -> None:

@@ -213,6 +213,12 @@ def seen_until(clock: SourceClock, origin: Origin, safety_lag: timedelta) -> dat
     return min(bounds, default=None)
 
 
+def keeps_a_distance(blindness: Iterable[Blindness]) -> bool:
+    """Whether windows end the safety lag before what can be seen, for as long as the source is what it is."""
+    lasting = (found for found in blindness if found.what is not Unseen.PREPARED)
+    return any(found.rule.does is Does.SAFETY_LAG for found in lasting)
+
+
 def check_lookback(table: Table, mode: Mode, blindness: Iterable[Blindness]) -> None:
     """Refuse windows over rows that become visible long after their cursor, unless the table says how long.
 

@@ -1,11 +1,9 @@
 """Decides what an extraction reads: the window and the statements. Pure functions, no I/O."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from services.core.batch import Batch
 from services.core.tables import Mode, Table
-from services.core.window import Window, furthest
+from services.core.window import Window
 from services.extractor.contract.mapping import Read
 from services.extractor.planning.cursor import SettledCursor
 from services.extractor.planning.local_time import earlier
@@ -41,15 +39,20 @@ def window_high(clock: SourceClock, origin: Origin, cursor: SettledCursor | None
     return cursor.edge(earlier(high, cursor.lag))
 
 
-def next_window(mode: Mode, watermark: datetime | None, on_their_way: Iterable[Batch], high: datetime) -> Window:
-    """The window that follows what is merged and what is on its way without a gap.
+def next_window(mode: Mode, low: datetime | None, high: datetime, *, anew: bool = False) -> Window:
+    """The window that follows what is covered without a gap.
 
     ``high`` never falls behind ``low``: what an earlier window was right to cover stays covered.
+
+    Args:
+        mode: a snapshot has no low.
+        low: how far the cursor is covered.
+        high: up to where every row is visible.
+        anew: whether what is covered does not count any more.
     """
-    if mode is Mode.SNAPSHOT:
-        return Window(low=None, high=high if watermark is None else max(high, watermark))
-    low = furthest(watermark, (batch.window for batch in on_their_way if batch.window))
-    return Window(low=low, high=high if low is None else max(high, low))
+    if low is not None and not anew:
+        high = max(high, low)
+    return Window(low=None if mode is Mode.SNAPSHOT else low, high=high)
 
 
 def predicate(cursor: SettledCursor | None, mode: Mode, window: Window) -> str:
@@ -66,6 +69,12 @@ def predicate(cursor: SettledCursor | None, mode: Mode, window: Window) -> str:
     condition = " AND ".join(bounds)
     reads_nulls = cursor.declared.nulls == "every_run" or window.low is None
     return f"(({condition}) OR {cursor.sql} IS NULL)" if reads_nulls else f"({condition})"
+
+
+def unread(cursor: SettledCursor, low: datetime) -> str:
+    """SQL condition of the rows that windows after ``low`` never read."""
+    condition = f"({cursor.after(low)}) IS NOT TRUE"
+    return f"{condition} AND {cursor.sql} IS NOT NULL" if cursor.declared.nulls == "every_run" else condition
 
 
 def select_list(table: Table, reads: list[Read]) -> tuple[str, list[str]]:

@@ -1,6 +1,6 @@
 """The source relation as PostgreSQL's catalog has it; every query runs on PostgreSQL 13 to 18."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import psycopg
@@ -51,6 +51,8 @@ class SourceColumn:
     nullable: bool = True
     """False only where PostgreSQL itself keeps nulls out."""
     kind: TypeKind = TypeKind.BASE
+    number: int = field(default=0, compare=False)
+    """``pg_attribute.attnum``: a renamed column keeps it, one that is dropped and added again does not."""
 
     @property
     def shown(self) -> str:
@@ -105,7 +107,7 @@ SELECT DISTINCT ON (b.attnum) b.attname, t.typname, b.modifier, b.declared, NOT 
     WHEN t.typtype = 'm' THEN 'multirange'
     ELSE 'pseudo'
   END,
-  has_column_privilege(%s, b.attnum, 'SELECT')
+  has_column_privilege(%s, b.attnum, 'SELECT'), b.attnum
 FROM below b
 JOIN pg_catalog.pg_type t ON t.oid = b.type
 JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
@@ -121,6 +123,17 @@ CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, position)
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
 WHERE i.indisprimary AND n.nspname = %s AND c.relname = %s AND k.position <= i.indnkeyatts
 ORDER BY k.position
+"""
+
+# A constant default that is dropped stays in the catalog (atthasmissing): of the partitions, not of their parent.
+_FILLED = """
+SELECT DISTINCT a.attname
+FROM pg_catalog.pg_attribute a
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = ANY(%s) AND a.attname = ANY(%s) AND NOT a.attisdropped
+  AND (a.atthasdef OR a.atthasmissing OR a.attnotnull OR a.attidentity <> '' OR a.attgenerated <> ''
+    OR t.typtype = 'd' OR c.relkind NOT IN ('r', 'p'))
 """
 
 KINDS = {
@@ -155,12 +168,33 @@ def read_relation(connection: psycopg.Connection[tuple[object, ...]], table: Tab
         )
     rows = connection.execute(_COLUMNS, (oid, oid)).fetchall()
     if not reads_all:
-        _check_privileges(table, {str(name): bool(may) for name, *_, may in rows}, role)
+        _check_privileges(table, {str(row[0]): bool(row[6]) for row in rows}, role)
     columns = [
-        SourceColumn(str(name), str(type_), int(str(modifier)), str(declared), bool(nullable), TypeKind(str(type_kind)))
-        for name, type_, modifier, declared, nullable, type_kind, _ in rows
+        SourceColumn(
+            str(name),
+            str(type_),
+            int(str(modifier)),
+            str(declared),
+            bool(nullable),
+            TypeKind(str(type_kind)),
+            int(str(number)),
+        )
+        for name, type_, modifier, declared, nullable, type_kind, _, number in rows
     ]
     return SourceRelation(KINDS[str(kind)], {column.name: column for column in columns}, int(str(oid)))
+
+
+def filled_columns(
+    connection: psycopg.Connection[tuple[object, ...]], members: list[int], names: list[str]
+) -> set[str]:
+    """Columns in which rows that are older than the column can have a value: by a default, or an expression.
+
+    Args:
+        connection: the source.
+        members: oids of the relation and of its partitions and children.
+        names: the columns that are asked for.
+    """
+    return {str(name) for (name,) in connection.execute(_FILLED, (members, names)).fetchall()}
 
 
 def primary_key(connection: psycopg.Connection[tuple[object, ...]], table_schema: str, relation: str) -> list[str]:

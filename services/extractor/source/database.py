@@ -14,13 +14,15 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, stop_after_d
 
 from services.core.errors import ConfigurationError
 from services.core.settings import SourceSettings
+from services.core.state.memory import ServerSeen
 from services.core.tables import Table
-from services.extractor.source.catalog import SourceRelation, primary_key, read_relation
+from services.extractor.source.catalog import SourceRelation, filled_columns, primary_key, read_relation
 from services.extractor.source.cursor import CursorType, read_cursor_type
 from services.extractor.source.errors import PROTOCOL_VIOLATION, may_pass, one_line
 from services.extractor.source.locks import WAIT, foreign_locks
 from services.extractor.source.origin import Origin, read_origin
 from services.extractor.source.refusal import spoken, sqlstate_of_refusal
+from services.extractor.source.server import read_server
 from services.extractor.source.sql import quoted
 from services.extractor.source.terms import (
     APPLICATION,
@@ -340,6 +342,19 @@ class Source:
         """Where the relation's rows come from."""
         return read_origin(self._connection, relation.oid)
 
+    def server(self) -> ServerSeen:
+        """Who the server is, as far as it says so."""
+        return read_server(self._connection)
+
+    def filled(self, members: list[int], names: list[str]) -> set[str]:
+        """Columns in which rows that are older than the column can have a value."""
+        return filled_columns(self._connection, members, names)
+
+    def partition_bounds(self, oid: int) -> str | None:
+        """What a partition's rows have in common, as an SQL condition; None for what is no partition."""
+        row = self._connection.execute("SELECT pg_catalog.pg_get_partition_constraintdef(%s)", (oid,)).fetchone()
+        return row[0] if row else None
+
     def clock(self) -> SourceClock:
         """The server's clock and its open transactions, in one statement."""
         # Within a transaction, the list of activities is the one that was looked at first.
@@ -390,8 +405,9 @@ class Source:
         return Estimate(int(plan["Plan Rows"]), float(plan["Total Cost"]), frozenset(_scans(plan)))
 
     def count(self, statement: str) -> int:
-        """Rows that a counting statement finds."""
-        row = self._connection.execute(statement.encode()).fetchone()
+        """Rows that a counting statement finds; one that is refused leaves the transaction as it was."""
+        with self._connection.transaction():
+            row = self._connection.execute(statement.encode()).fetchone()
         assert row is not None  # noqa: S101 - an aggregate has one row
         return int(row[0])
 

@@ -36,7 +36,7 @@ def _remarks(batch: Batch) -> str:
         remarks.insert(0, f"{batch.hold.code}: {batch.hold.message}")
     elif batch.trouble:
         remarks.insert(0, f"attempt {batch.load_attempts}: {batch.trouble}" if batch.load_attempts else batch.trouble)
-    return " ".join([*remarks, *(f"{difference}." for difference in batch.drift)])
+    return " ".join([*remarks, *(f"{known}." for known in (*batch.drift, *batch.changes, *batch.unseen))])
 
 
 def render(facts: Facts) -> str:

@@ -167,6 +167,15 @@ def test_a_failed_extraction() -> None:
     )
 
 
+def test_a_source_that_changed_waits_for_a_word() -> None:
+    last = failing(0.5)
+    assert last.error is not None
+    changed = last.model_copy(update={"error": last.error.model_copy(update={"kind": "SourceChanged"})})
+    assert only(replace(WELL, extractions=changed)).cure == (
+        "If that is meant to be: credix extract --table t --accept-changes; else set right what changed"
+    )
+
+
 def test_failures_in_a_row_are_told_since_the_first() -> None:
     last = failing(5.0667, 1).begun("r3", ago(1)).failed(ago(1), WHY, None)
     need = only(replace(WELL, extractions=last))

@@ -161,6 +161,21 @@ def test_evolve_lets_a_column_that_is_gone_be_null() -> None:
     assert settled.differences == ["gone: name is not in shop.orders"]
 
 
+def test_evolve_brings_nothing_new_while_a_masked_column_is_gone() -> None:
+    """Renamed, and perhaps of another type, it would arrive in clear."""
+    secret = NAME.model_copy(update={"mask": Mask.HASH})
+    declared = table(ID, secret, drift=SchemaDrift.EVOLVE)
+    settle(declared, relation(SOURCE_ID))
+    for renamed in (SourceColumn("full_name", "text", declared="text"), SourceColumn("n", "varchar", declared="v")):
+        with pytest.raises(ConfigurationError, match=r"name is masked and gone, and this could be it, in clear"):
+            settle(declared, relation(SOURCE_ID, renamed))
+        excluding = table(ID, secret, drift=SchemaDrift.EVOLVE, exclude=[renamed.name])
+        assert [column.name for column, _ in settle(excluding, relation(SOURCE_ID, renamed)).columns] == ["id", "name"]
+        ignoring = table(ID, secret, drift=SchemaDrift.IGNORE)
+        with pytest.raises(ConfigurationError, match="name is not in"):
+            settle(ignoring, relation(SOURCE_ID, renamed))
+
+
 @pytest.mark.parametrize("drift", [SchemaDrift.IGNORE, SchemaDrift.FREEZE])
 def test_without_evolve_a_column_that_is_gone_fails(drift: SchemaDrift) -> None:
     with pytest.raises(ConfigurationError, match="gone: name is not in"):

@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.batch import Batch, BatchState
 from services.core.tables import Column, ColumnType, Cursor, Mode, Table
 from services.core.window import Window
 from services.extractor.contract.mapping import Read
@@ -19,6 +18,7 @@ from services.extractor.planning.window import (
     predicate,
     refused_rows,
     select_list,
+    unread,
     window_high,
 )
 from services.extractor.source.database import SourceClock
@@ -54,19 +54,6 @@ def table(cursor: Cursor | None = DECLARED, *columns: Column) -> Table:
 
 def clock(oldest: datetime | None = None, prepared: datetime | None = None, sees_others: bool = True) -> SourceClock:
     return SourceClock(NOW, oldest, prepared, sees_others)
-
-
-def batch(low: datetime | None, high: datetime, state: BatchState = BatchState.LANDED) -> Batch:
-    return Batch(
-        id="20261122T170000000000Z-00000000",
-        run_id="r",
-        table="t",
-        mode=Mode.INCREMENTAL,
-        window=Window(low=low, high=high),
-        extracted_at=NOW,
-        started_at=NOW,
-        state=state,
-    )
 
 
 # --- where a window ends ------------------------------------------------------------------------------------------
@@ -131,32 +118,30 @@ def test_a_window_never_ends_late(
 
 
 def test_a_first_run_reads_everything() -> None:
-    assert next_window(Mode.INCREMENTAL, None, [], NOW) == Window(low=None, high=NOW)
+    assert next_window(Mode.INCREMENTAL, None, NOW) == Window(low=None, high=NOW)
 
 
-def test_a_window_follows_the_watermark() -> None:
-    assert next_window(Mode.INCREMENTAL, NOW - SAFETY, [], NOW).low == NOW - SAFETY
-
-
-def test_a_window_follows_what_is_on_its_way() -> None:
-    mark, first, second = NOW - 3 * SAFETY, NOW - 2 * SAFETY, NOW - SAFETY
-    on_their_way = [batch(first, second), batch(mark, first)]
-    assert next_window(Mode.INCREMENTAL, mark, on_their_way, NOW).low == second
-
-
-def test_a_gap_is_read_again() -> None:
-    """The batch from mark to first failed: only the one after it is left, and nothing leads there."""
-    mark, first, second = NOW - 3 * SAFETY, NOW - 2 * SAFETY, NOW - SAFETY
-    assert next_window(Mode.INCREMENTAL, mark, [batch(first, second)], NOW).low == mark
+def test_a_window_follows_what_is_covered() -> None:
+    assert next_window(Mode.INCREMENTAL, NOW - SAFETY, NOW) == Window(low=NOW - SAFETY, high=NOW)
 
 
 def test_a_clock_that_went_back_does_not_turn_a_window_round() -> None:
-    window = next_window(Mode.INCREMENTAL, NOW, [], NOW - timedelta(hours=1))
-    assert (window.low, window.high) == (NOW, NOW)
+    for mode, low in ((Mode.INCREMENTAL, NOW), (Mode.SNAPSHOT, None)):
+        assert next_window(mode, NOW, NOW - timedelta(hours=1)) == Window(low=low, high=NOW)
 
 
-def test_a_snapshot_reads_everything_whatever_the_watermark() -> None:
-    assert next_window(Mode.SNAPSHOT, NOW - SAFETY, [], NOW) == Window(low=None, high=NOW)
+def test_a_snapshot_reads_everything_whatever_is_covered() -> None:
+    assert next_window(Mode.SNAPSHOT, NOW - SAFETY, NOW) == Window(low=None, high=NOW)
+
+
+def test_what_begins_anew_ends_where_it_can_be_seen() -> None:
+    assert next_window(Mode.SNAPSHOT, NOW, NOW - SAFETY, anew=True) == Window(low=None, high=NOW - SAFETY)
+
+
+def test_what_no_window_reads_any_more() -> None:
+    past = "((greatest(a, b)) > TIMESTAMPTZ '2026-11-22 17:30:00.123456+00:00') IS NOT TRUE"
+    assert unread(TIMESTAMP, NOW) == f"{past} AND (greatest(a, b)) IS NOT NULL"
+    assert unread(declared(TIMESTAMP, nulls="snapshot_only"), NOW) == past
 
 
 # --- the condition ------------------------------------------------------------------------------------------------

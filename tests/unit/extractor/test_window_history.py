@@ -71,8 +71,9 @@ def test_the_histories_had_in_them_what_they_are_meant_to_have() -> None:
     killed = [what for what in COUNTS if what.startswith("killed")]
     for kind, least in (("extractor", 8), ("loader", 2), ("transformer", 4)):
         assert sum(kind in what for what in killed) >= least, killed
-    for what in ("extractions: busy", "parts damaged", "reads broken off", "transactions prepared",
-                 "transactions hidden", "transactions of messages"):  # fmt: skip
+    events = ["extractions: busy", "parts damaged", "reads broken off", "transactions prepared", "transactions hidden"]
+    events += ["transactions of messages", "rows of attached partitions", "lags raised"]
+    for what in events:
         assert COUNTS[what] >= 10, what
     assert COUNTS["rows compared after two runs"] >= COUNTS["steps"] / STEPS
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.batch import Batch, BatchState, Step
+from services.core.chain import covered
 from services.core.errors import DataError
 from services.core.manifest import Manifest, ManifestColumn, Part, manifest_fingerprint
 from services.core.naming import LandedObject, batch_time, new_batch_id, part_object
@@ -239,8 +240,8 @@ def test_a_manifest_of_nobody_reaches_nothing_that_orders_or_bounds(
     snapshot = state.newest_snapshot("t")
     assert (snapshot.id if snapshot else None) == (None if first else ID)
     now = max(arrived, AT) + timedelta(seconds=1)
-    assert next_window(Mode.INCREMENTAL, before.watermark, state.open_batches("t"), now).high == now
-    assert next_window(Mode.INCREMENTAL, before.watermark, state.open_batches("t"), now).low == before.watermark
+    low = covered(before.covered, state.open_batches("t")).until
+    assert next_window(Mode.INCREMENTAL, low, now) == Window(low=before.watermark, high=now)
     assert state.take_time("t", now) == now
     assert not (taken.source or "").startswith("gs://"), "as a file's does"
 

@@ -50,7 +50,11 @@ class History:
         self.declared = declared
         self.cursor, self.cells, self.sight = declared.cursor, declared.cells, declared.sight
         self.scale = SCALES[self.cells.kind]
+        self.raised_at: int | None = None
+        """After which run somebody declared a longer lag."""
         self.processes: list[Process] = []
+        self.killed: set[str] = set()
+        """Kinds of processes that were."""
         self.runs = 0
         Wall.shown = START["timestamp"]
         columns = [Column(name=name, type=ColumnType.INT64, required=True) for name in ("id", "n")]
@@ -107,6 +111,13 @@ class History:
                 database.now -= by
             case "replay":
                 database.replayed = min(database.replayed + 1 + it.which % 3, len(database.commits))
+            case "attach":
+                database.attach([it.key, (it.key + 1) % KEYS], by)
+            case "lag raised" if self.raised_at is None:
+                self.cursor = self.cursor.model_copy(update={"lag": self.cursor.lag + self.scale.spans[5]})
+                self.table = self.table.model_copy(update={"cursor": self.cursor})
+                self.raised_at = self.runs
+                COUNTS["lags raised"] += 1
             case "change":  # a whole transaction
                 begun = database.begin()
                 database.write(begun, it.key, it.how, by)
@@ -122,7 +133,7 @@ class History:
                 if begun_next is not None:
                     database.write(begun_next, it.key, it.how, by)
                     COUNTS["transactions of messages"] += 1
-            case "message over" if message is not None and all(t.message is not message for t in database.open):
+            case "message over" if message is not None and not database.is_busy(message):
                 database.messages.remove(message)
             case "write" if transaction is not None:
                 database.write(transaction, it.key, it.how, by)
@@ -246,6 +257,7 @@ class History:
         process.advance(it.steps if it.steps < MOST_STEPS - 10 else 1_000)
         if it.which % 3 == 0 and not process.ended:
             COUNTS[f"killed: {process.kind} before {process.before}"] += 1
+            self.killed.add(process.kind)
             self.processes.remove(process)
             process.kill()
 

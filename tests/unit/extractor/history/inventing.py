@@ -49,7 +49,8 @@ BUSINESS = {
     **dict.fromkeys(("begin", "change", "commit"), 4),
     "write": 2,
     **dict.fromkeys(("replay", "prepare", "message", "next of a message"), 2),
-    **dict.fromkeys(("message over", "clock set back", "roll back", "savepoint"), 1),
+    "attach": 1,
+    **dict.fromkeys(("lag raised", "message over", "clock set back", "roll back", "savepoint"), 1),
 }
 PIPELINE = {
     "cycle": 7,

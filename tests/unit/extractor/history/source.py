@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from services.core.arrow import conform
 from services.core.errors import TransientError
+from services.core.state.memory import ServerSeen
 from services.core.tables import Table
 from services.extractor.planning.plan import Plan
 from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation
@@ -19,6 +20,9 @@ from services.extractor.source.origin import Member, Origin
 from tests.unit.extractor.history.cells import Cells
 from tests.unit.extractor.history.counting import COUNTS
 from tests.unit.extractor.history.processes import Process
+
+ROOT, FIRST_PARTITION = 1, 2
+"""Oids."""
 
 
 @dataclass(eq=False)
@@ -61,6 +65,8 @@ class Version:
     """The moments of the columns; what is written for them, ``Cells`` says."""
     deleted: bool
     by: Transaction
+    partition: int = FIRST_PARTITION
+    """That it came in with, all at once; the first one takes what is written."""
 
     @property
     def moment(self) -> datetime | None:
@@ -85,6 +91,8 @@ class Database:
     history: dict[int, list[Version]] = field(default_factory=dict)
     """Per key its committed versions, in order."""
     commits: list[tuple[datetime, list[Version]]] = field(default_factory=list)
+    attached: list[int] = field(default_factory=list)
+    """Per attached partition, which commit it was; their oids follow the first one's."""
     replayed: int = 0
     """Commits that the replica has."""
     broken_reads: int = 0
@@ -99,7 +107,8 @@ class Database:
 
     def _show(self, versions: list[Version]) -> None:
         columns = {"id": pa.int64(), "n": pa.int64(), "a": self.cells.arrow, "b": self.cells.arrow}
-        values = [[v.key, v.n, self.cells.cell(v.a), self.cells.cell(v.b)] for v in versions]
+        columns["tableoid"] = pa.int64()
+        values = [[v.key, v.n, self.cells.cell(v.a), self.cells.cell(v.b), v.partition] for v in versions]
         arrays = [pa.array([row[i] for row in values], type_) for i, type_ in enumerate(columns.values())]
         self.engine.register("seen", pa.table(dict(zip(columns, arrays, strict=True))))
 
@@ -123,11 +132,16 @@ class Database:
         """Send a message."""
         self.messages.append(Message(self.now, self.peak, own))
 
+    def is_busy(self, message: Message) -> bool:
+        """Whether a transaction of a message is open in its session; a prepared one is no session's any more."""
+        return any(transaction.message is message and not transaction.prepared for transaction in self.open)
+
     def go_on(self, message: Message) -> Transaction | None:
         """Begin the next transaction of a message, unless one is still open."""
-        if any(transaction.message is message for transaction in self.open):
+        if self.is_busy(message):
             return None
-        self.open.append(Transaction(message.began, self.now, message.latest_clock, message.own, message))
+        began, latest = message.began, message.latest_clock
+        self.open.append(Transaction(began, self.now, latest, message.own, message, shown=True))
         return self.open[-1]
 
     def write(self, transaction: Transaction, key: int, how: str, by: timedelta) -> None:
@@ -163,6 +177,22 @@ class Database:
             COUNTS["transactions committed"] += 1
             COUNTS["row versions committed"] += len(transaction.writes)
 
+    def attach(self, keys: list[int], by: timedelta) -> None:
+        """Attach a partition that has rows of these keys already, as old as ``by``."""
+        there = self.current()
+        free = [k for k in keys if k not in there and not any(k in transaction.writes for transaction in self.open)]
+        loading = Transaction(self.now, self.now, self.peak, own=False)
+        oid = FIRST_PARTITION + 1 + len(self.attached)
+        rows = []
+        for key in free:
+            self.versions += 1
+            rows.append(Version(key, self.versions, self.now - by, None, False, loading, oid))
+            self.history.setdefault(key, []).append(rows[-1])
+        self.commits.append((self.now, list(rows)))
+        self.attached.append(len(self.commits))
+        COUNTS["partitions attached"] += 1
+        COUNTS["rows of attached partitions"] += len(rows)
+
     def current(self) -> dict[int, Version]:
         """The rows that are there, by key."""
         return {key: versions[-1] for key, versions in self.history.items() if not versions[-1].deleted}
@@ -175,8 +205,7 @@ class Database:
             at = self.commits[self.replayed - 1][0] if self.replayed else datetime.min.replace(tzinfo=UTC)
             return SourceClock(self.now - UNSEEN, None, None, True, at)
         sessions = [t for t in self.open if not t.prepared and (self.sees_others or t.own)]
-        busy = [t.message for t in self.open]
-        between = [m.began for m in self.messages if m not in busy and (self.sees_others or m.own)]
+        between = [m.began for m in self.messages if not self.is_busy(m) and (self.sees_others or m.own)]
         running = [t.began for t in sessions if t.shown and not t.hidden] + between
         prepared = [t.prepared for t in self.open if t.prepared]
         return SourceClock(
@@ -191,11 +220,21 @@ class Database:
         """As ``Source.relation``."""
         columns = [SourceColumn("id", "int8", nullable=False), SourceColumn("n", "int8", nullable=False)]
         columns += [self.cells.column("a"), self.cells.column("b")]
-        return SourceRelation(RelationKind.TABLE, {column.name: column for column in columns})
+        return SourceRelation(RelationKind.PARTITIONED, {column.name: column for column in columns}, ROOT)
 
     def origin(self, relation: SourceRelation) -> Origin:
         """As ``Source.origin``."""
-        return Origin((Member(1, RelationKind.TABLE, "shop.orders", 1),))
+        commits = self.replayed if self.replica else len(self.commits)
+        oids = [FIRST_PARTITION, *(FIRST_PARTITION + 1 + n for n, c in enumerate(self.attached) if c <= commits)]
+        parts = [Member(oid, RelationKind.TABLE, f"shop.part{oid}", oid, pages=1) for oid in oids]
+        return Origin((Member(ROOT, RelationKind.PARTITIONED, "shop.orders"), *parts))
+
+    def server(self) -> ServerSeen:
+        """As ``Source.server``."""
+        return ServerSeen(system="1", database=1, timeline=1, position=None if self.replica else len(self.commits))
+
+    def partition_bounds(self, oid: int) -> None:
+        """As ``Source.partition_bounds``."""
 
     def cursor_type(self, table: Table, relation: SourceRelation) -> CursorType:
         """As ``Source.cursor_type``."""

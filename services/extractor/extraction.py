@@ -31,10 +31,11 @@ from services.extractor.landing import Landing, reject_superseded
 from services.extractor.planning.plan import ChunkResult, Plan, catch_up_from
 from services.extractor.planning.preparation import Prepared, prepare
 from services.extractor.progress import Progress
+from services.extractor.reading.guard import SourceRewritten
 from services.extractor.reading.reader import Engine
-from services.extractor.reading.reading import Read, Reading, SourceRewritten, Troubled
+from services.extractor.reading.reading import Read, Reading, Troubled
 from services.extractor.reading.work import Work, share, shared_plan, shared_plans
-from services.extractor.source.database import Source, conninfo
+from services.extractor.source.database import Source, conninfo, open_source
 from services.extractor.source.session import Sessions
 from services.extractor.tasks import Task
 
@@ -311,6 +312,8 @@ class Extractor:
                 late = reading.catch_up(newer_than, sessions)
                 read.parts += late.parts
                 read.unrepresentable.update(late.unrepresentable)
+            with open_source(conninfo(self.settings)) as now:
+                reading.confirm(now, table)
             if not read.parts and _needs_a_batch(table, batch):
                 read.parts.append(self._empty(landing, plan))
         if not read.parts:

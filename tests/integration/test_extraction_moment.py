@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from services.core.state.state import TableProgress
 from tests.integration.extractor_harness import (
+    LANDING,
     PAGED,
     PASSWORD,
     ROLE,
@@ -216,3 +217,56 @@ def test_a_view_is_the_tables_below_it_at_one_moment_also_where_its_functions_re
     finished = running.finish()
     assert finished.exit_code == 0, finished.stderr
     assert {row["v"] for row in bench.only_batch().rows()} == {1}
+
+
+ATTACHED = "FOR VALUES FROM (20000) TO (30000)"
+
+
+def divided(bench: Bench) -> None:
+    """A partitioned table of many pages, with a gate, and a full partition that is still apart."""
+    database = bench.database
+    database.paged_table("first", gated=True)
+    database.run(
+        "CREATE TABLE src.parted (LIKE src.first INCLUDING DEFAULTS INCLUDING GENERATED) PARTITION BY RANGE (id)",
+        "ALTER TABLE src.parted ATTACH PARTITION src.first FOR VALUES FROM (1) TO (20000)",
+        "CREATE TABLE src.second (LIKE src.parted INCLUDING DEFAULTS INCLUDING GENERATED)",
+        "INSERT INTO src.second (id) SELECT g FROM generate_series(20001, 22000) g",
+        "ANALYZE",
+        f"GRANT SELECT ON src.parted TO {ROLE}",
+    )
+    bench.declare(declared("parted"))
+
+
+def test_a_partition_that_is_attached_while_chunks_are_read_arrives_whole_or_not_at_all(bench: Bench) -> None:
+    """The catalog is no part of a snapshot: later chunks would read it, earlier ones did not (cases/07)."""
+    divided(bench)
+    with bench.database.gate(2_000) as gate:
+        running = bench.start(EXTRACT_READERS="1")
+        gate.wait()
+        bench.database.run(f"ALTER TABLE src.parted ATTACH PARTITION src.second {ATTACHED}")
+        gate.open()
+    finished = running.finish()
+    assert finished.exit_code == 1
+    assert "1 partition(s) with rows were attached" in finished.outcome()["error"]
+    assert bench.objects(LANDING) == []
+    bench.extract()
+    assert newest([bench.only_batch()], "id") == bench.source("parted")
+    bench.at_rest()
+
+
+def test_an_empty_partition_that_comes_while_chunks_are_read_changes_nothing(bench: Bench) -> None:
+    """As one for the next day does."""
+    divided(bench)
+    with bench.database.gate(2_000) as gate:
+        running = bench.start(EXTRACT_READERS="1")
+        gate.wait()
+        bench.database.run(
+            "CREATE TABLE src.third (LIKE src.parted INCLUDING DEFAULTS INCLUDING GENERATED)",
+            f"ALTER TABLE src.parted ATTACH PARTITION src.third {ATTACHED}",
+        )
+        gate.open()
+    assert running.finish().exit_code == 0
+    batch = bench.only_batch()
+    assert len(batch.parts) > 5, "by chunks"
+    assert newest([batch], "id") == bench.source("parted")
+    bench.at_rest()

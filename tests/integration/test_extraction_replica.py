@@ -1,13 +1,14 @@
 """A read replica as the source, and a failover while a table is read."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tests.integration.address import Address
 from tests.integration.extractor_harness import (
     LANDING,
     Bench,
@@ -131,28 +132,66 @@ def test_a_read_that_conflicts_with_recovery_goes_on_under_a_new_snapshot(bench:
     bench.at_rest()
 
 
-def test_a_read_that_is_caught_by_a_failover_starts_again(bench: Bench, primary: Server, replica: Server) -> None:
+@pytest.fixture
+def address(primary: Server) -> Iterator[Address]:
+    """Where the primary is reached, and then another server."""
+    with closing(Address(primary.port)) as address:
+        yield address
+
+
+def test_a_read_that_is_tried_again_on_a_replica_does_not_count(
+    bench: Bench, replica: Server, address: Address
+) -> None:
+    """By one statement, too: its window ends at the primary's time, and the replica has not replayed so far."""
+    database, copy = bench.database, copy_of(bench.database, replica)
+    database.paged_table("events", rows=300, gated=True)
+    bench.declare(incremental("events"))
+    bench.variables["POSTGRES_PORT"] = str(address.port)
+    replayed(database, copy)
+    with paused(copy):
+        database.run("UPDATE src.events SET v = 1, changed_at = now() - interval '10 minutes' WHERE id <= 100")
+        with database.gate(200) as gate:
+            running = bench.start(EXTRACT_READERS="1", EXTRACT_CHUNK_PAGES="1000")
+            gate.wait()
+            address.to(replica.port)
+        finished = running.finish()
+    assert finished.exit_code == 1
+    assert "another server answers" in finished.outcome()["error"]
+    assert "it was a primary and is a replica" in finished.outcome()["error"]
+    assert bench.objects(LANDING) == []
+    bench.variables["POSTGRES_PORT"] = str(conninfo_to_dict(database.dsn)["port"])
+    bench.extract(EXTRACT_CHUNK_PAGES="1000")
+    batch = bench.only_batch()
+    assert len(batch.parts) == 1, "by one statement"
+    assert newest([batch], "id") == bench.source("events")
+    bench.at_rest()
+
+
+def test_a_read_that_is_caught_by_a_failover_starts_again(
+    bench: Bench, primary: Server, replica: Server, address: Address
+) -> None:
     """Another server may lack the last transactions, and give their ids to others: what was read does not count.
 
-    The last test: the replica is the primary afterwards, at the primary's address.
+    The last test: the replica is a primary afterwards. A checkpoint would write down its new
+    timeline; there is none.
     """
     database, copy = bench.database, copy_of(bench.database, replica)
     database.paged_table("big", gated=True)
     bench.declare(declared("big"))
-    bench.variables["POSTGRES_PORT"] = str(primary.port)
+    bench.variables["POSTGRES_PORT"] = str(address.port)
     replayed(database, copy)
     with database.gate(2_000) as gate:
         running = bench.start(EXTRACT_READERS="1")
         gate.wait()
         primary.crash()
-    copy.run("SELECT pg_promote()", "CHECKPOINT")
-    replica.stop()
-    replica.listen_on(primary.port)
-    replica.start()
+    copy.run("SELECT pg_promote()")
+    address.to(replica.port)
     finished = running.finish()
     assert finished.exit_code == 1
     assert "SourceRewritten" in finished.outcome()["error"]
+    assert "its timeline was 1 and is 2" in finished.outcome()["error"]
     assert bench.objects(LANDING) == []
     bench.extract()
+    primary.start()  # as it was; nobody has written since
     assert newest([bench.only_batch()], "id") == bench.source("big")
     bench.at_rest()

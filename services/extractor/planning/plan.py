@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.core.manifest import ManifestColumn, Part
 from services.extractor.source.database import Storage
+from services.extractor.source.server import Server
 
 MOST_CHUNKS = 512
 """A larger table has larger chunks: each is a document in the state while it is read."""
@@ -41,6 +42,7 @@ class Plan(BaseModel):
     flags: list[str] = Field(description="Columns whose flag 'could not be held' follows them, in order.")
     bounds: list[int] = Field(description="First page of every chunk; empty when the table is read by one statement.")
     layout: str = Field(description="Storage's layout that the bounds belong to.")
+    server: Server | None = Field(default=None, description="The server that it was made on; it is read there.")
     hashed: list[str] = Field(default=[], description="Columns that are masked by hash, which needs the key.")
     view_lock: str = Field(default="", description="LOCK TABLE of a view, where it can be locked so.")
     foreign_tables: list[str] = Field(default=[], description="Foreign tables that it reads, as SQL.")

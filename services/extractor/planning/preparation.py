@@ -153,6 +153,7 @@ def prepare(
             flags=flags,
             bounds=[],
             layout=storage.layout,
+            server=server,
             hashed=hashed(table),
             view_lock=source.view_lock(table) if relation.kind is RelationKind.VIEW else "",
             batch_rows=rows_in_memory(storage),

@@ -12,6 +12,7 @@ from services.extractor.planning.cursor import SettledCursor
 from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation
 from services.extractor.source.database import Source
 from services.extractor.source.origin import Member, Origin
+from services.extractor.source.server import Server
 from services.extractor.source.sql import relation_sql
 
 Landed = Iterable[tuple[Column, SourceColumn | None]]
@@ -22,7 +23,7 @@ _VIEWS = (RelationKind.VIEW, RelationKind.MATERIALIZED_VIEW)
 def see(
     table: Table,
     mode: Mode,
-    server: ServerSeen,
+    server: Server,
     relation: SourceRelation,
     origin: Origin,
     cursor: SettledCursor | None,
@@ -46,7 +47,7 @@ def see(
     columns = {column.name: _column(column, source) for column, source in landed}
     hashes = any((column.mask or "").startswith(Mask.HASH.value) for column in columns.values())
     return Seen(
-        server=server,
+        server=_server(server),
         relation=relation.oid,
         members={str(member.oid): _mark(member) for member in origin.members},
         subscriptions=[f"{s.name} {s.relation} {s.position}" for s in origin.subscriptions if s.copied],
@@ -58,6 +59,12 @@ def see(
         columns=columns,
         mask_digits=secret_digits(mask_secret) if hashes else None,
     )
+
+
+def _server(server: Server) -> ServerSeen:
+    # Replicas behind one address are not equally far.
+    position = None if server.in_recovery else server.position
+    return ServerSeen(system=server.system, database=server.database, timeline=server.timeline, position=position)
 
 
 def _mark(member: Member) -> str:

@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 from services.core.arrow import conform
 from services.core.errors import ConfigurationError, DataError, TransientError
 from services.extractor.planning.plan import LEAST_ROWS, Plan
+from services.extractor.reading.guard import check_server
 from services.extractor.source.locks import SECOND_WAIT, foreign_locks, opening
+from services.extractor.source.server import answered, asking
 from services.extractor.source.session import Snapshot
 from services.extractor.source.sql import text_literal
 from services.extractor.source.terms import check_options, check_terms, read_terms, set_terms
@@ -155,6 +157,9 @@ class Reader:
         found = connection.execute("SELECT * FROM postgres_query('source', ?)", [read_terms()]).fetchone() or ()
         check_terms(found)
         check_options(found, plan.table, plan.hashed)
+        if plan.server is not None:
+            server = connection.execute("SELECT * FROM postgres_query('source', ?)", [asking(plan.server)]).fetchone()
+            check_server(plan, answered(server or ()))
 
 
 # What PostgreSQL and libpq say of connections, names and limits. Anything else can quote a value, as a function's own

@@ -22,12 +22,14 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from services.core.errors import LeaseLost, TransientError
 from services.core.manifest import Part
 from services.core.parquet import parquet_parts
+from services.core.tables import Table
 from services.core.telling import told
 from services.extractor.landing import Landing
 from services.extractor.planning.plan import ChunkResult, Plan
+from services.extractor.reading.guard import SourceRewritten, check_server, check_storage
 from services.extractor.reading.reader import Engine, Reader
 from services.extractor.reading.work import Claim, Work
-from services.extractor.source.database import open_source
+from services.extractor.source.database import Source, open_source
 from services.extractor.source.session import Sessions, Snapshot
 
 log = structlog.get_logger()
@@ -35,10 +37,6 @@ log = structlog.get_logger()
 
 Troubled = Callable[[BaseException], None]
 """Is told why a read broke off, before it is tried again."""
-
-
-class SourceRewritten(TransientError):
-    """The table was rewritten, or another server took over, while it was read by pages: it is read from the start."""
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -174,12 +172,20 @@ class Reading:
             SourceRewritten: ranges of pages no longer mean what they meant when the plan was made.
         """
         snapshot = sessions.current()
-        if snapshot.layout != self.plan.layout:
-            raise SourceRewritten(
-                f"table {self.plan.table}: its rows were moved (VACUUM FULL, CLUSTER, TRUNCATE, ALTER TABLE) or "
-                f"another server took over while it was read; was {self.plan.layout}, is {snapshot.layout}"
-            )
+        check_server(self.plan, snapshot.server)
+        check_storage(self.plan, snapshot.storage)
         return snapshot
+
+    def confirm(self, source: Source, table: Table) -> None:
+        """After the last chunk: no partition came that some chunks have seen and others not.
+
+        The catalog is no part of a snapshot: a partition that is attached is there at once, for every later statement.
+
+        Raises:
+            SourceRewritten: one came, or ranges of pages no longer mean what they meant.
+        """
+        check_server(self.plan, source.server())
+        check_storage(self.plan, source.storage(table))
 
     def catch_up(self, newer_than: int, sessions: Sessions) -> Read:
         """Search all pages for row versions that an earlier snapshot may not have seen (see ``plan``).

@@ -14,7 +14,6 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, stop_after_d
 
 from services.core.errors import ConfigurationError
 from services.core.settings import SourceSettings
-from services.core.state.memory import ServerSeen
 from services.core.tables import Table
 from services.extractor.source.catalog import SourceRelation, filled_columns, primary_key, read_relation
 from services.extractor.source.cursor import CursorType, read_cursor_type
@@ -22,7 +21,7 @@ from services.extractor.source.errors import PROTOCOL_VIOLATION, may_pass, one_l
 from services.extractor.source.locks import WAIT, foreign_locks
 from services.extractor.source.origin import Origin, read_origin
 from services.extractor.source.refusal import spoken, sqlstate_of_refusal
-from services.extractor.source.server import read_server
+from services.extractor.source.server import Server, read_server
 from services.extractor.source.sql import quoted
 from services.extractor.source.terms import (
     APPLICATION,
@@ -102,11 +101,6 @@ WHERE l.pid = pg_catalog.pg_backend_pid() AND c.relkind = 'f'
 ORDER BY c.oid
 """
 
-_TIMELINE = """
-SELECT CASE WHEN pg_catalog.has_function_privilege('pg_catalog.pg_control_checkpoint()', 'EXECUTE')
-  THEN (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) ELSE 0 END
-"""
-
 
 @dataclass(frozen=True)
 class SourceClock:
@@ -142,7 +136,9 @@ class Storage:
     """Whether rows can be read by ranges of pages: PostgreSQL 14 or newer, tables all the way down, and SELECT on the
     whole table, which ctid and xmin need."""
     layout: str
-    """Changes when the rows are rewritten to other places, or the server's history forks (a failover)."""
+    """The relations' files, between blanks: another one when its rows are rewritten to other places."""
+    filled: frozenset[str] = frozenset()
+    """Those files that have pages."""
 
 
 @dataclass(frozen=True)
@@ -342,8 +338,8 @@ class Source:
         """Where the relation's rows come from."""
         return read_origin(self._connection, relation.oid)
 
-    def server(self) -> ServerSeen:
-        """Who the server is, as far as it says so."""
+    def server(self) -> Server:
+        """Who the server is and how far it is, as far as it says so."""
         return read_server(self._connection)
 
     def filled(self, members: list[int], names: list[str]) -> set[str]:
@@ -378,14 +374,14 @@ class Source:
         """How the table's rows are stored."""
         rows = self._connection.execute(_STORAGE, (table.schema_name, table.relation_name)).fetchall()
         ranged = self._connection.info.server_version >= 140_000
-        timeline = self._connection.execute(_TIMELINE).fetchone()
         return Storage(
             pages=sum(int(row[2] or 0) for row in rows),
             largest=max((int(row[2] or 0) for row in rows), default=0),
             size=sum(int(row[3] or 0) for row in rows),
             rows=sum(float(row[4]) for row in rows),
             by_pages=ranged and bool(rows) and all(row[1] for row in rows),
-            layout=f"timeline {timeline[0] if timeline else 0}: " + " ".join(f"{row[0]}/{row[5]}" for row in rows),
+            layout=" ".join(f"{row[0]}/{row[5]}" for row in rows),
+            filled=frozenset(f"{row[0]}/{row[5]}" for row in rows if row[2]),
         )
 
     def estimate(self, statement: str, *, index_only: bool = False) -> Estimate:

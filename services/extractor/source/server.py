@@ -1,39 +1,77 @@
-"""Who the source's server is, as far as it says so to this role."""
+"""Who the source's server is and how far its WAL is, as far as it says so to this role.
+
+A plan is made on one server and read in many sessions: after a failover, or behind an address with several servers,
+they may reach another one. So every session asks, and ``services.extractor.reading.guard`` compares.
+"""
 
 from typing import Any
 
 import psycopg
-
-from services.core.state.memory import ServerSeen
+from pydantic import BaseModel, ConfigDict, Field
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-_DATABASE = "SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"
-_SYSTEM = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
+
+class Server(BaseModel):
+    """The server that answers; None where it does not say."""
+
+    model_config = ConfigDict(frozen=True)
+
+    database: int = Field(description="Oid of the database.")
+    in_recovery: bool = Field(description="Whether it is a replica.")
+    system: str | None = Field(default=None, description="The cluster's system identifier.")
+    timeline: int | None = Field(default=None, description="Of its WAL: another one after a promotion.")
+    position: int | None = Field(default=None, description="Bytes of WAL that it has written, or replayed.")
+
+
+_ALWAYS = (
+    "(SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
+    "pg_catalog.pg_is_in_recovery()",
+)
 # The name of the file that is written now has the timeline; the last checkpoint has the old one after a promotion.
-_PRIMARY = """
-SELECT ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int,
-  (pg_catalog.pg_current_wal_lsn() OPERATOR(pg_catalog.-) '0/0'::pg_catalog.pg_lsn)::bigint
-WHERE NOT pg_catalog.pg_is_in_recovery()
-"""
-_REPLICA = "SELECT received_tli, NULL FROM pg_catalog.pg_stat_wal_receiver WHERE pg_catalog.pg_is_in_recovery()"
+_IF_IT_SAYS_SO = {
+    "system": "(SELECT system_identifier::text FROM pg_catalog.pg_control_system())",
+    "timeline": """CASE WHEN pg_catalog.pg_is_in_recovery()
+  THEN (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver)
+  ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int
+END""",
+    "position": """((CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+  ELSE pg_catalog.pg_current_wal_lsn() END) OPERATOR(pg_catalog.-) '0/0'::pg_catalog.pg_lsn)::bigint""",
+}
 
 
-def read_server(connection: Connection) -> ServerSeen:
-    """The server's identity; what it does not say is None.
+def read_server(connection: Connection) -> Server:
+    """The server that a connection has reached; the connection is in a transaction, which goes on.
 
     A managed server can keep these functions for itself, or have no WAL of this kind.
     """
-    (database,) = _asked(connection, _DATABASE) or (0,)
-    (system,) = _asked(connection, _SYSTEM) or (None,)
-    timeline, position = _asked(connection, _PRIMARY) or _asked(connection, _REPLICA) or (None, None)
-    return ServerSeen(system=system, database=int(database), timeline=timeline, position=position)
+    says = {name: _asked(connection, expression) for name, expression in _IF_IT_SAYS_SO.items()}
+    database, in_recovery = connection.execute(f"SELECT {', '.join(_ALWAYS)}".encode()).fetchone() or (0, False)
+    return Server.model_validate({"database": database, "in_recovery": in_recovery, **says})
 
 
-def _asked(connection: Connection, question: str) -> tuple[Any, ...] | None:
-    """The answer; None when this role may not ask, the server knows no such thing, or there is none."""
+def _asked(connection: Connection, expression: str) -> Any:
+    """The value; None when this role may not ask, the server knows no such thing, or there is none."""
     try:
         with connection.transaction():  # a refusal ends no more than this
-            return connection.execute(question.encode()).fetchone()
+            row = connection.execute(f"SELECT {expression}".encode()).fetchone()
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedFunction, psycopg.NotSupportedError):
         return None
+    return row[0] if row else None
+
+
+def asking(known: Server) -> str:
+    """The SELECT of one row that asks another session what this server has answered, and nothing that it refuses."""
+    says = [
+        expression if getattr(known, name) is not None else "NULL::bigint"
+        for name, expression in _IF_IT_SAYS_SO.items()
+    ]
+    return f"SELECT {', '.join(f'{each} AS c{number}' for number, each in enumerate((*_ALWAYS, *says)))}"
+
+
+def answered(row: tuple[Any, ...]) -> Server:
+    """What the row of ``asking`` says."""
+    database, in_recovery, *says = row
+    return Server.model_validate(
+        {"database": database, "in_recovery": in_recovery, **dict(zip(_IF_IT_SAYS_SO, says, strict=True))}
+    )

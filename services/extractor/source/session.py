@@ -13,7 +13,8 @@ from datetime import datetime
 import structlog
 
 from services.core.tables import Table
-from services.extractor.source.database import Source, connect
+from services.extractor.source.database import Source, Storage, connect
+from services.extractor.source.server import Server
 
 log = structlog.get_logger()
 
@@ -28,8 +29,10 @@ class Snapshot:
     """Id of the oldest transaction that was running: what earlier ones did is seen, if they committed."""
     read_at: datetime
     """Not later than the snapshot; orders versions of rows. Later sessions have a later one."""
-    layout: str
-    """The storage's layout when it was taken."""
+    storage: Storage
+    """How the relation was stored when it was taken."""
+    server: Server
+    """Where it was taken."""
 
 
 ReadAt = Callable[[datetime], datetime]
@@ -71,7 +74,7 @@ class Sessions:
         try:
             at = self._read_at(self._source.time())
             name, oldest = self._source.export()
-            return Snapshot(name, oldest, at, self._source.storage(self._table).layout)
+            return Snapshot(name, oldest, at, self._source.storage(self._table), self._source.server())
         except BaseException:
             self._end()
             raise

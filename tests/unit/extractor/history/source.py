@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from services.core.arrow import conform
 from services.core.errors import TransientError
-from services.core.state.memory import ServerSeen
 from services.core.tables import Table
 from services.extractor.planning.plan import Plan
 from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation
 from services.extractor.source.cursor import CursorType
 from services.extractor.source.database import UNSEEN, Estimate, SourceClock, Storage
 from services.extractor.source.origin import Member, Origin
+from services.extractor.source.server import Server
 from tests.unit.extractor.history.cells import Cells
 from tests.unit.extractor.history.counting import COUNTS
 from tests.unit.extractor.history.processes import Process
@@ -229,9 +229,9 @@ class Database:
         parts = [Member(oid, RelationKind.TABLE, f"shop.part{oid}", oid, pages=1) for oid in oids]
         return Origin((Member(ROOT, RelationKind.PARTITIONED, "shop.orders"), *parts))
 
-    def server(self) -> ServerSeen:
+    def server(self) -> Server:
         """As ``Source.server``."""
-        return ServerSeen(system="1", database=1, timeline=1, position=None if self.replica else len(self.commits))
+        return Server(database=1, in_recovery=bool(self.replica), system="1", timeline=1, position=len(self.commits))
 
     def partition_bounds(self, oid: int) -> None:
         """As ``Source.partition_bounds``."""

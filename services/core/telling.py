@@ -69,6 +69,12 @@ def _words_of_database(error: BaseException, sqlstate: str | None) -> str:
     """PostgreSQL's own words, where they cannot quote a value; what a driver finds by itself, only of a connection."""
     if sqlstate is None:
         return str(error) if type(error).__name__ == "OperationalError" else "the driver could not take a value"
+    said = getattr(error, "diag", None)
+    # With a context it came from within a function or another server, whose words can be anything, whatever the code.
+    if sqlstate.startswith(_NAMES_ONLY) and not getattr(said, "context", None):
+        words = getattr(said, "message_primary", None) or "no reason"
+        why = getattr(said, "message_detail", None) if sqlstate.startswith("08") else None
+        return f"{words}{f': {why}' if why else ''} (SQLSTATE {sqlstate})"
     if sqlstate.startswith(_NAMES_ONLY):
-        return f"{getattr(getattr(error, 'diag', None), 'message_primary', None) or 'no reason'} (SQLSTATE {sqlstate})"
+        return f"PostgreSQL refused it from within a function (SQLSTATE {sqlstate}); its own log says why"
     return f"PostgreSQL refused a value (SQLSTATE {sqlstate}); its own log says which"

@@ -263,7 +263,7 @@ class Extractor:
 
     def _reading(self, plan: Plan, landing: Landing, lease: Lease, troubled: Troubled) -> Reading:
         rows, attempts = self.settings.extract_part_rows, self.settings.extract_attempts
-        return Reading(self.engine, plan, landing, rows, attempts, lease.renew, troubled)
+        return Reading(conninfo(self.settings), self.engine, plan, landing, rows, attempts, lease.renew, troubled)
 
     def _stream(
         self, table: Table, batch: Batch, plan: Plan, turn: Turn, begin: Callable[[], None]
@@ -271,7 +271,7 @@ class Extractor:
         """Read by one statement; the state hears of the batch when the first rows are there."""
         with Landing(self.open_objects, self.settings, batch, self.progress) as landing:
             reading = self._reading(plan, landing, turn.lease, turn.troubled)
-            read = reading.stream(conninfo(self.settings), batch.extracted_at, begin)
+            read = reading.stream(batch.extracted_at, begin)
             if read is None and _needs_a_batch(table, batch):
                 begin()
                 read = Read([self._empty(landing, plan)])

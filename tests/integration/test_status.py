@@ -203,7 +203,7 @@ def test_a_nan_under_fail(client: Client, source: psycopg.Connection[tuple[Any, 
         f"clock_timestamp() WHERE buyer_tax_id = (SELECT max(buyer_tax_id) FROM {RELATION})"
     )
     done = fails(client)
-    found = needs_a_person(client, "extraction_failed", "value_does_not_fit", "column share_capital", "no NaN")
+    found = needs_a_person(client, "extraction_failed", "value_does_not_fit", "column share_capital", "cannot hold")
     assert "a-value-that-nobody-tells" not in done.stderr + done.stdout + json.dumps(found.told)
     source.execute(
         f"UPDATE {RELATION} SET share_capital = 1, updated_at = clock_timestamp() WHERE share_capital = 'NaN'"

@@ -19,7 +19,8 @@ from services.extractor.contract.drift import settle
 from services.extractor.contract.mapping import reads
 from services.extractor.planning.plan import Plan
 from services.extractor.planning.window import select_list
-from services.extractor.reading.reader import Engine, Reader
+from services.extractor.reading.diagnosis import cause
+from services.extractor.reading.reader import Engine, EngineFailed, Reader
 from services.extractor.source.catalog import read_relation
 from tests.integration.postgres_versions import Server
 from tests.integration.type_cases import Sql
@@ -154,11 +155,15 @@ class Pipe:
             for read, source_column in found
         ]
         plan = Plan.model_construct(
-            table="t", select=select, condition=condition, columns=manifest, flags=flags, bounds=[], batch_rows=2048
-        )
+            table="t", select=select, condition=condition, columns=manifest, flags=flags, bounds=[], batch_rows=2048,
+            relation=source, checks={read.column.name: read.refused for read, _ in found if read.refused is not None},
+        )  # fmt: skip
         counts: Counter[str] = Counter()
-        batches = self._reader.read(plan, plan.statement(), None, READ_AT, counts)
-        parts = [content.getvalue() for content, _ in parquet_parts(batches, 1_000_000)]
+        try:
+            batches = self._reader.read(plan, plan.statement(), None, READ_AT, counts)
+            parts = [content.getvalue() for content, _ in parquet_parts(batches, 1_000_000)]
+        except EngineFailed as failed:
+            raise cause(self.server.dsn, plan, plan.statement(), None, failed) from None
         assert len(parts) == 1
         landed = pq.read_table(pa.BufferReader(parts[0]))
         if load and not any(c.type is ColumnType.BIGNUMERIC for c in manifest):

@@ -38,6 +38,8 @@ class Read:
 
     Only under the policies ``null_and_count`` and ``string``.
     """
+    refused: str | None = None
+    """SQL condition of the values that the type cannot hold and that fail the batch, under the policy ``fail``."""
 
 
 _INTEGERS = {"int2", "int4", "int8", "oid"}
@@ -163,7 +165,7 @@ def reads(column: Column, source: SourceColumn | None, table: Table) -> list[Rea
                 "another on_unrepresentable"
             )
         case Unrepresentable.FAIL:
-            return [Read(column, _failing(column, source))]
+            return [Read(column, _failing(column, source), refused=_condition(source, column.type))]
         case Unrepresentable.NULL_AND_COUNT | Unrepresentable.STRING:
             return _nulling(column, source)
 

@@ -37,6 +37,12 @@ class Plan(BaseModel):
     table: str
     execution: str = Field(description="Cloud Run execution whose tasks may work on it.")
     select: str = Field(description="SELECT list and FROM, no WHERE.")
+    relation: str = Field(default="", description="The source relation, as SQL.")
+    key: list[str] = Field(default=[], description="Its key's columns, as SQL.")
+    checks: dict[str, str] = Field(
+        default={},
+        description="Per column whose type lacks some values, the SQL condition of those; they fail the batch.",
+    )
     condition: str = Field(description="The window as an SQL condition; empty for the whole table.")
     columns: list[ManifestColumn] = Field(description="The columns that the SELECT gives, in order.")
     flags: list[str] = Field(description="Columns whose flag 'could not be held' follows them, in order.")
@@ -63,6 +69,10 @@ class Plan(BaseModel):
         if self.condition:
             conditions.append(self.condition)
         return self.select + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
+
+    def failing(self, column: str) -> str:
+        """The SQL condition of what is read and has a value that a column's type lacks."""
+        return " AND ".join(condition for condition in (self.condition, f"({self.checks[column]})") if condition)
 
     def _pages(self, chunk: int) -> str:
         first, last = self.bounds[chunk], chunk == len(self.bounds) - 1

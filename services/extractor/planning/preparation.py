@@ -33,6 +33,7 @@ from services.extractor.planning.window import (
 from services.extractor.source.catalog import RelationKind
 from services.extractor.source.database import Estimate, Source, SourceClock, Storage, conninfo, open_source
 from services.extractor.source.origin import Origin
+from services.extractor.source.sql import quoted, relation_sql
 from services.extractor.source.terms import hashed
 
 INDEX_PAGES = 1_000
@@ -148,6 +149,9 @@ def prepare(
             table=table.name,
             execution=execution,
             select=select,
+            relation=relation_sql(table),
+            key=[quoted(column.name_in_source) for column in table.columns if column.name in table.key],
+            checks={read.column.name: read.refused for read, _ in landed if read.refused is not None},
             condition=predicate(cursor, mode, window),
             columns=[_manifest_column(read, type_) for read, type_ in landed],
             flags=flags,

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.core.arrow import conform
-from services.core.errors import ConfigurationError, DataError, TransientError
 from services.extractor.planning.plan import LEAST_ROWS, Plan
 from services.extractor.reading.guard import check_server
 from services.extractor.source.locks import SECOND_WAIT, foreign_locks, opening
@@ -28,6 +27,48 @@ def _load_extension(connection: duckdb.DuckDBPyConnection) -> None:
     folder = importlib.resources.files("duckdb_extension_postgres_scanner") / "extensions" / f"v{duckdb.__version__}"
     with importlib.resources.as_file(folder / "postgres_scanner.duckdb_extension") as path:
         connection.execute(f"LOAD {text_literal(str(path))}")
+
+
+_SERVER_SAID = re.compile(r"(?:^|: )([^\s:\"]+):  ")
+"""Before a server's own words libpq puts their severity, a colon and two blanks, in every language."""
+
+_PASSING = re.compile(
+    r"(?:ERROR|FATAL|PANIC):\s+(?P<server>(?:terminating connection|canceling statement|deadlock detected"
+    r"|the database system is|sorry, too many clients|too many connections|remaining connection slots"
+    r"|could not serialize access|out of (?:shared )?memory|snapshot \"[^\"]*\" does not exist)[^\n]*)"
+    r"|(?P<connection>(?:server closed the connection|could not receive data|could not send data|connection to server "
+    r"|no connection to the server|SSL (?:SYSCALL )?error|failed to allocate)[^\n]*)"
+)
+"""Words of PostgreSQL and libpq that pass, and quote no value; in other languages the SQLSTATE is asked for."""
+
+_REFUSED = re.compile(r"column (\S+): BigQuery's \w+ has no (?!')")
+"""Of the error that ``contract.mapping`` makes PostgreSQL raise. In the statement, which may be in the message too, the
+apostrophe is doubled."""
+
+
+class EngineFailed(Exception):
+    """The engine could not read. Its own text can quote a value, and has no SQLSTATE.
+
+    Attributes:
+        spoken: whether the server said something: then it has a SQLSTATE, which another connection gets to know.
+        passing: whether its words are of those that pass.
+        words: what may be told of it.
+        column: the column that has a value which its type lacks, where PostgreSQL's check says so.
+        rows: how many had come before.
+    """
+
+    def __init__(self, error: duckdb.Error, rows: int = 0) -> None:
+        """Take the engine's words apart; none of them is kept that could quote a value."""
+        super().__init__()
+        text = str(error)
+        passing, refused = _PASSING.search(text), _REFUSED.search(text)
+        self.rows = rows
+        self.spoken = _SERVER_SAID.search(text) is not None
+        self.passing = passing is not None
+        self.words = "the engine could not read on"
+        if passing is not None:
+            self.words = str(passing["server"] or passing["connection"]).strip()
+        self.column = refused[1] if refused is not None else None
 
 
 class Engine:
@@ -120,8 +161,9 @@ class Reader:
         Raises:
             ConfigurationError: the session does not keep what was set.
             DataError: a value does not fit its column.
-            TransientError: the source broke off; this reader connects again at its next use.
+            EngineFailed: anything else; this reader connects again at its next use.
         """
+        rows = 0
         try:
             connection = self._connected()
             connection.execute("BEGIN")
@@ -136,11 +178,12 @@ class Reader:
                     continue
                 for offset, name in enumerate(plan.flags):
                     counts[name] += pc.sum(batch.column(width + offset)).as_py() or 0
+                rows += batch.num_rows
                 yield conform(batch, plan.columns, plan.table, read_at)
             connection.execute("COMMIT")
         except duckdb.Error as error:
             self.close()
-            raise told_apart(error, plan.table) from None
+            raise EngineFailed(error, rows) from None
         except BaseException as error:
             self.close()
             if isinstance(error.__cause__, SystemExit | KeyboardInterrupt):
@@ -160,50 +203,3 @@ class Reader:
         if plan.server is not None:
             server = connection.execute("SELECT * FROM postgres_query('source', ?)", [asking(plan.server)]).fetchone()
             check_server(plan, answered(server or ()))
-
-
-# What PostgreSQL and libpq say of connections, names and limits. Anything else can quote a value, as a function's own
-# RAISE does, and is not passed on.
-_OF_THE_SERVER = re.compile(
-    r"(?:ERROR|FATAL|PANIC): (?P<said>"
-    r"terminating connection|canceling statement|deadlock detected|the database system is|sorry, too many clients|"
-    r"too many connections|remaining connection slots|permission denied for|(?:relation|column|schema|role|database) |"
-    r"(?:function|operator|type|snapshot) .* does not exist|could not (?:open|read|access|extend|map|resize|serialize)|"
-    r"out of (?:memory|shared memory)|cache lookup failed|invalid snapshot identifier|no pg_hba\.conf entry|"
-    r"password authentication failed|division by zero|requested length too large|null character not permitted|"
-    r"cannot (?:export|import|use|execute|open|access))[^\n]*",
-)
-_OF_THE_CONNECTION = re.compile(
-    r"(?:connection to server |server closed the connection|could not receive data|could not send data|SSL "
-    r"|no connection to the server|Out of Memory Error: failed to allocate)[^\n]*"
-)
-_OF_A_VALUE = re.compile(
-    r"ERROR: (invalid input (?:syntax|value) for (?:type|enum) [\w .]+|[\w /]+ out of range|invalid byte sequence)"
-)
-
-
-def without_values(message: str) -> str:
-    """What the engine says of an error of the source, if it cannot quote a value; else only that there was one."""
-    message = re.split(r" (?:DETAIL|HINT|CONTEXT|QUERY|STATEMENT|LINE \d+): ", re.sub(r"\s+", " ", message))[0]
-    for known in (_OF_THE_SERVER, _OF_THE_CONNECTION):
-        if found := known.search(message):
-            return found[0].strip()
-    if found := _OF_A_VALUE.search(message):
-        return found[1].strip()
-    return "PostgreSQL's words are not repeated here, because they can quote a value; its own log has them"
-
-
-def told_apart(error: duckdb.Error, table: str) -> Exception:
-    """Say whether a source error is about a value or may pass; DuckDB has one class for both."""
-    message = " ".join(str(error).split())  # the statement in it may have several lines, and the reason follows
-    words = without_values(message)
-    # In the statement, which may be in the message too, the apostrophe is doubled.
-    if refused := re.search(r"column (\S+): (BigQuery's \w+ has no [^\"]*)", message):
-        text = f"column {refused[1]}: {refused[2]}; correct it, or choose another on_unrepresentable in tables.yaml"
-        return DataError("value_does_not_fit", text, table=table, column=refused[1])
-    if "invalid input syntax" in message or "out of range" in message or "invalid byte sequence" in message:
-        return DataError("value_does_not_fit", f"a value is refused by PostgreSQL: {words}", table=table)
-    lost_session = "SET TRANSACTION SNAPSHOT" in message  # whose snapshot does not exist any more
-    if "permission denied" in message or ("does not exist" in message and not lost_session):
-        return ConfigurationError(f"table {table}: the source refused the read: {words}")
-    return TransientError(f"table {table}: the source broke off: {words}")

@@ -19,17 +19,19 @@ import pyarrow as pa
 import structlog
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
-from services.core.errors import LeaseLost, TransientError
+from services.core.errors import DataError, LeaseLost, TransientError
 from services.core.manifest import Part
 from services.core.parquet import parquet_parts
 from services.core.tables import Table
 from services.core.telling import told
 from services.extractor.landing import Landing
 from services.extractor.planning.plan import ChunkResult, Plan
+from services.extractor.reading.diagnosis import cause, counted
 from services.extractor.reading.guard import SourceRewritten, check_server, check_storage
-from services.extractor.reading.reader import Engine, Reader
+from services.extractor.reading.reader import Engine, EngineFailed, Reader
 from services.extractor.reading.work import Claim, Work
 from services.extractor.source.database import Source, open_source
+from services.extractor.source.errors import translated
 from services.extractor.source.session import Sessions, Snapshot
 
 log = structlog.get_logger()
@@ -40,8 +42,9 @@ Troubled = Callable[[BaseException], None]
 
 
 def _may_pass(error: BaseException) -> bool:
-    lasting = isinstance(error, (SourceRewritten, LeaseLost))
-    return isinstance(error, (TransientError, psycopg.OperationalError)) and not lasting
+    if isinstance(error, psycopg.Error):
+        return isinstance(translated(error, ""), TransientError)
+    return isinstance(error, TransientError) and not isinstance(error, (SourceRewritten, LeaseLost))
 
 
 def attempts(most: int, troubled: Troubled) -> Retrying:
@@ -80,6 +83,8 @@ class Read:
 class Reading:
     """One batch's reading, given its surroundings."""
 
+    info: str
+    """libpq connection string."""
     engine: Engine
     plan: Plan
     landing: Landing
@@ -146,16 +151,10 @@ class Reading:
                 snapshot = self.snapshot(sessions)
                 counts: Counter[str] = Counter()
                 statement = self.plan.statement(claim.chunk)
-                try:
-                    futures = self._put(
-                        reader.read(self.plan, statement, snapshot, snapshot.read_at, counts),
-                        lambda piece: self.landing.part_name(claim.chunk, piece, claim.attempt),  # noqa: B023
-                    )
-                except TransientError as error:
-                    if "lock timeout" in str(error):
-                        sessions.close()  # who waits to rewrite the table waits for the session, and everybody for him
-                    sessions.check(snapshot)
-                    raise
+                futures = self._put(
+                    self._batches(reader, statement, sessions, snapshot, counts, snapshot.read_at),
+                    lambda piece: self.landing.part_name(claim.chunk, piece, claim.attempt),  # noqa: B023
+                )
         result = ChunkResult(
             chunk=claim.chunk,
             read_at=snapshot.read_at,
@@ -164,6 +163,33 @@ class Reading:
             unrepresentable=dict(+counts),
         )
         return claim, result, futures
+
+    def _batches(
+        self,
+        reader: Reader,
+        statement: str,
+        sessions: Sessions | None,
+        snapshot: Snapshot | None,
+        counts: Counter[str],
+        read_at: datetime,
+    ) -> Iterator[pa.RecordBatch]:
+        """What a statement gives; what breaks it off is told apart.
+
+        Raises:
+            ConfigurationError: the source refuses.
+            DataError: a value does not fit.
+            TransientError: the source broke off.
+        """
+        try:
+            yield from reader.read(self.plan, statement, snapshot, read_at, counts)
+        except EngineFailed as failed:
+            if sessions is not None and snapshot is not None and (found := sessions.check(snapshot)) is not None:
+                raise TransientError(f"table {self.plan.table}: the source broke off: {found}") from None
+            raise cause(self.info, self.plan, statement, snapshot, failed) from None
+        except DataError as error:
+            if error.column in self.plan.checks:
+                raise counted(self.info, self.plan, error.column) from None
+            raise
 
     def snapshot(self, sessions: Sessions) -> Snapshot:
         """The session's snapshot.
@@ -198,10 +224,10 @@ class Reading:
         for attempt in attempts(self.most_attempts, self.troubled):
             with attempt:
                 sessions.close()  # the next snapshot is later than all before, in this process and in others
-                return self._catch_up(newer_than, self.snapshot(sessions))
+                return self._catch_up(newer_than, sessions, self.snapshot(sessions))
         raise AssertionError  # attempts() ends with a result or the last error
 
-    def _catch_up(self, newer_than: int, snapshot: Snapshot) -> Read:
+    def _catch_up(self, newer_than: int, sessions: Sessions, snapshot: Snapshot) -> Read:
         reader = Reader(self.engine)
         first = len(self.plan.bounds)
         distinct = int(snapshot.read_at.timestamp() * 1_000_000)  # another snapshot's parts have other names
@@ -209,18 +235,17 @@ class Reading:
         try:
             for chunk in range(first):
                 statement = self.plan.statement(chunk, newer_than)
-                batches = reader.read(self.plan, statement, snapshot, snapshot.read_at, read.unrepresentable)
+                batches = self._batches(reader, statement, sessions, snapshot, read.unrepresentable, snapshot.read_at)
                 futures = self._put(batches, lambda piece: self.landing.part_name(first + chunk, piece, distinct))  # noqa: B023
                 read.parts += [future.result() for future in futures]
         finally:
             reader.close()
         return read
 
-    def stream(self, info: str, read_at: datetime, begin: Callable[[], None]) -> Read | None:
+    def stream(self, read_at: datetime, begin: Callable[[], None]) -> Read | None:
         """Read everything by one statement; None when there is nothing, and then nothing was written anywhere.
 
         Args:
-            info: libpq connection string, for the locks of foreign tables.
             read_at: value of ``_extracted_at``: not later than now.
             begin: called once, before the first part is put.
 
@@ -235,8 +260,8 @@ class Reading:
                 counts: Counter[str] = Counter()
                 reader = Reader(self.engine)
                 try:
-                    batches = reader.read(self.plan, self.plan.statement(), None, read_at, counts)
-                    with self._foreign_tables_locked(info):
+                    batches = self._batches(reader, self.plan.statement(), None, None, counts, read_at)
+                    with self._foreign_tables_locked():
                         first = next(batches, None)
                     if first is None:
                         return None
@@ -253,12 +278,12 @@ class Reading:
         raise AssertionError  # attempts() ends with a result or the last error
 
     @contextmanager
-    def _foreign_tables_locked(self, info: str) -> Iterator[None]:
+    def _foreign_tables_locked(self) -> Iterator[None]:
         """Keep foreign tables locked on their own servers while a reader takes its own locks there."""
         if not self.plan.foreign_tables:
             yield
             return
-        with open_source(info) as source:
+        with open_source(self.info) as source:
             source.lock_foreign(self.plan.foreign_tables)
             yield
 

@@ -22,7 +22,7 @@ from services.extractor.source.locks import WAIT, foreign_locks
 from services.extractor.source.origin import Origin, read_origin
 from services.extractor.source.refusal import spoken, sqlstate_of_refusal
 from services.extractor.source.server import Server, read_server
-from services.extractor.source.sql import quoted
+from services.extractor.source.sql import quoted, text_literal
 from services.extractor.source.terms import (
     APPLICATION,
     MARK,
@@ -89,6 +89,15 @@ JOIN pg_catalog.pg_class c ON c.oid = tree.oid
 LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam
 WHERE c.relkind <> 'p'
 ORDER BY c.oid
+"""
+
+_WAITED_FOR = """
+SELECT EXISTS (
+  SELECT FROM pg_catalog.pg_locks held
+  JOIN pg_catalog.pg_locks waiting ON waiting.database = held.database AND waiting.relation = held.relation
+  WHERE held.pid = pg_catalog.pg_backend_pid() AND held.locktype = 'relation' AND held.granted
+    AND waiting.locktype = 'relation' AND NOT waiting.granted AND waiting.mode = 'AccessExclusiveLock'
+)
 """
 
 _FOREIGN = """
@@ -199,15 +208,21 @@ class Source:
         self._connection = connection
         self._terms: Sequence[object] = ()
 
-    def begin(self) -> None:
+    def begin(self, snapshot: str | None = None) -> None:
         """Begin the transaction, on the terms that every transaction has.
+
+        Args:
+            snapshot: name of the one that all its questions see; without it, each sees what was committed before it.
 
         Raises:
             ConfigurationError: the session does not keep them, or has no transactions.
         """
-        begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
+        begin = ["BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"]
+        if snapshot is not None:
+            take = f"SET TRANSACTION SNAPSHOT {text_literal(snapshot)}"
+            begin = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", take]
         try:
-            answers = self._connection.execute("; ".join([begin, *set_terms(), read_terms()]).encode())
+            answers = self._connection.execute("; ".join([*begin, *set_terms(), read_terms()]).encode())
         except psycopg.errors.ProtocolViolation as error:
             if may_pass(error.sqlstate, str(error)):
                 raise
@@ -314,13 +329,42 @@ class Source:
         now: datetime = row[0]
         return now
 
-    def alive(self) -> bool:
-        """Whether the connection and its transaction go on."""
+    def waited_for(self) -> bool:
+        """Whether somebody waits for this transaction to end, to change what it has locked."""
+        row = self._connection.execute(_WAITED_FOR).fetchone()
+        return row is not None and bool(row[0])
+
+    def read_away(self, statement: str, most: int | None = None) -> None:
+        """Run a statement as the engine does, and leave its rows: what PostgreSQL says of it has a SQLSTATE here.
+
+        Args:
+            statement: a SELECT.
+            most: rows after which it is enough; None for all.
+
+        Raises:
+            psycopg.Error: it fails.
+        """
+        with self._connection.cursor().copy(f"COPY ({statement}) TO STDOUT (FORMAT binary)".encode()) as rows:
+            for number, _ in enumerate(rows):
+                if most is not None and number >= most:
+                    break
+
+    def fails(self, statement: str) -> str | None:
+        """The SQLSTATE with which a statement fails, or None; the transaction goes on either way."""
         try:
-            self._connection.execute("SELECT 1")
-        except psycopg.Error:
-            return False
-        return True
+            with self._connection.transaction():
+                self._connection.execute(statement.encode())
+        except psycopg.Error as error:
+            return error.sqlstate
+        return None
+
+    def limit(self, wait: str) -> None:
+        """Let no further statement of the transaction take longer.
+
+        Args:
+            wait: a time as PostgreSQL writes it.
+        """
+        self._connection.execute(f"SET LOCAL statement_timeout = {text_literal(wait)}".encode())
 
     def close(self) -> None:
         """End the transaction and the connection."""
@@ -463,12 +507,13 @@ def connect(info: str) -> Connection:
 
 
 @contextmanager
-def open_source(info: str, hold: ExitStack | None = None) -> Iterator[Source]:
+def open_source(info: str, hold: ExitStack | None = None, *, snapshot: str | None = None) -> Iterator[Source]:
     """A connection for small questions, for a block.
 
     Args:
         info: libpq connection string.
         hold: what ends the connection; without it, the end of the block does.
+        snapshot: name of the one that it sees; without it, each question sees what was committed before it.
 
     Raises:
         psycopg.OperationalError: the server cannot be reached, or refuses this user.
@@ -476,5 +521,5 @@ def open_source(info: str, hold: ExitStack | None = None) -> Iterator[Source]:
     with ExitStack() as block:
         source = Source(connect(info))
         (hold or block).callback(source.close)
-        source.begin()
+        source.begin(snapshot)
         yield source

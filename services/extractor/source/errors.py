@@ -3,6 +3,12 @@
 Messages are in the server's language, codes are not.
 """
 
+import psycopg
+
+from services.core.errors import ConfigurationError, DataError, PipelineError, TransientError
+from services.core.telling import told
+from services.extractor.source.refusal import SPOKEN
+
 PROTOCOL_VIOLATION = "08P01"
 """With this, PgBouncer says nearly everything that it says of its own, in one language."""
 
@@ -12,6 +18,26 @@ server that stops or starts, an internal error."""
 
 _LASTING = ("57P04",)
 """The exception: a database that was dropped."""
+
+_OF_VALUES = ("21", "22", "23", "P0")
+"""What begins so, a row's values brought about: a cast, a division, a check, a function's own RAISE."""
+
+_FOREIGN_SERVER = "08001"
+"""A server cannot be reached; from a server that was reached, this is about the one of a foreign table."""
+
+_NOT_NOW = (
+    "starting up",
+    "shutting down",
+    "in recovery",
+    "not yet accepting",
+    "too many",
+    "remaining connection slots",
+)
+"""Of the words with which a foreign table's server refuses a connection, those that pass. They come without a SQLSTATE,
+and in that server's language: in another one than English, they fail one run, which the next one makes good."""
+
+_NOT_FOUND = ("42P01", "42883", "42704", "3F000")
+"""A relation, a function, a type or a schema that is not there, or not on the path."""
 
 _POOLER_SAYS_NO = (
     "unsupported startup parameter",
@@ -44,3 +70,35 @@ def may_pass(sqlstate: str | None, message: str) -> bool:
 def one_line(error: Exception) -> str:
     """An error's text without its line breaks."""
     return " ".join(str(error).split())
+
+
+def translated(error: psycopg.Error, table: str) -> PipelineError:
+    """An error of the source as what the caller does about it, in words that quote no value.
+
+    Args:
+        error: psycopg's.
+        table: the declared table's name.
+    """
+    code, words = error.sqlstate, told(error)
+    detail = error.diag.message_detail or ""
+    if code == _FOREIGN_SERVER and SPOKEN.search(detail) and not any(passing in detail for passing in _NOT_NOW):
+        return ConfigurationError(
+            f"table {table}: {words}: {' '.join(detail.split())}; correct the foreign server or its user mapping"
+        )
+    by_the_driver = code is None and not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if may_pass(code, str(error)) and not by_the_driver:
+        return TransientError(f"table {table}: the source broke off: {words}")
+    if code is not None and code.startswith(_OF_VALUES):
+        return DataError(
+            "value_does_not_fit", f"PostgreSQL refuses a value: {condition(code)} (SQLSTATE {code})", table=table
+        )
+    advice = "; names of other schemas than pg_catalog have to be written with it" if code in _NOT_FOUND else ""
+    return ConfigurationError(f"table {table}: the source refuses the read: {words}{advice}")
+
+
+def condition(sqlstate: str) -> str:
+    """The name of a SQLSTATE, for people: ``DivisionByZero``."""
+    try:
+        return psycopg.errors.lookup(sqlstate).__name__
+    except KeyError:
+        return "an error"

@@ -11,7 +11,7 @@ import time
 
 from psycopg import OperationalError, pq
 
-_SPOKEN = re.compile(r"failed: [^\s:]+:  ")
+SPOKEN = re.compile(r"failed: [^\s:]+:  ")
 """A message that came from a server: libpq puts its severity, a colon and two blanks before it, in every language."""
 
 _FIELDS = re.compile(r'^B\t\d+\tErrorResponse\t.* C "([0-9A-Z]{5})"', re.MULTILINE)
@@ -21,7 +21,7 @@ _READS, _WRITES = pq.PollingStatus.READING, pq.PollingStatus.WRITING
 
 def spoken(error: OperationalError) -> bool:
     """Whether a server answered a connection that failed: it can be reached, and says no."""
-    return _SPOKEN.search(str(error)) is not None
+    return SPOKEN.search(str(error)) is not None
 
 
 def sqlstate_of_refusal(info: str, seconds: float = 10) -> str | None:

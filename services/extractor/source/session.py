@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+import psycopg
 import structlog
 
 from services.core.tables import Table
@@ -89,12 +90,25 @@ class Sessions:
             raise
         return source
 
-    def check(self, snapshot: Snapshot) -> None:
-        """After a read broke off: give the session up if the connection that holds it is lost too."""
+    def check(self, snapshot: Snapshot) -> str | None:
+        """After a read broke off: give the session up if that is why, or helps; what was found, or None.
+
+        Behind somebody who waits for a stronger lock on the table, the readers of further chunks wait, and he waits for
+        the session.
+        """
         with self._lock:
-            if self._source is not None and self._snapshot == snapshot and not self._source.alive():
+            if self._source is None or self._snapshot != snapshot:
+                return "the session has ended, and with it the snapshot"
+            try:
+                waited_for = self._source.waited_for()
+            except psycopg.Error:
                 log.warning("session.lost", snapshot=snapshot.name)
                 self._end()
+                return "the session's connection was lost, and with it the snapshot"
+            if waited_for:
+                self._end()
+                return "somebody waits to change the table, and the session lets it go (lock timeout)"
+            return None
 
     def close(self) -> None:
         """Let the snapshot and the locks go."""

@@ -75,3 +75,17 @@ def test_where_it_happened_is_told_without_words() -> None:
     [place] = where(caught.value)
     assert place.startswith("test_telling.py:")
     assert VALUE not in place
+
+
+class FromAFunction(errors.LockNotAvailable):
+    """What PL/pgSQL's RAISE makes: any code, with any words."""
+
+    class diag:  # noqa: N801 - psycopg's name
+        message_primary = VALUE
+        context = "PL/pgSQL function f() line 1 at RAISE"
+
+
+def test_the_words_of_a_function_are_not_told_whatever_its_code() -> None:
+    found = told(FromAFunction())
+    assert VALUE not in found
+    assert "SQLSTATE 55P03" in found

@@ -106,6 +106,7 @@ def prepare(
             for column, found in settled.columns
             for read in reads(column, found, table)
         ]
+        select, flags = select_list(table, [read for read, _ in landed])
         cursor = settle_cursor(table, source.cursor_type(table, relation), relation)
         origin = source.origin(relation)
         clock = source.clock()
@@ -142,7 +143,6 @@ def prepare(
                     table=table.name,
                 )
         storage = source.storage(table)
-        select, flags = select_list(table, [read for read, _ in landed])
         plan = Plan(
             batch_id=batch_id,
             table=table.name,

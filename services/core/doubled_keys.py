@@ -1,4 +1,4 @@
-"""Keys that stand twice in one mapping of a YAML file, which YAML forbids and PyYAML takes: the last one would count."""
+"""Keys that stand twice in one mapping of a YAML file: YAML forbids them, and PyYAML lets the last one count."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -225,8 +225,8 @@ def test_more_expressions_than_postgresql_takes_are_refused_with_what_to_do() ->
     assert str(refused.value) == (
         "table t: reading shop.orders takes 1,665 expressions, and PostgreSQL has 1,664 at most; on_unrepresentable: "
         "null_and_count takes two for a column, string takes three: declare STRING, or fail, for some of the 555 "
-        "column(s) that have one of them (n0, n1, n2, …); or declare a part of the columns, and the rest, with the same "
-        "key, as a second table"
+        "column(s) that have one of them (n0, n1, n2, …); or declare a part of the columns, and the rest, with the "
+        "same key, as a second table"
     )
     plain = [Read(Column(name=f"c{i}", type=ColumnType.STRING), "x") for i in range(1_665)]
     with pytest.raises(ConfigurationError, match="at most; declare a part of the columns"):

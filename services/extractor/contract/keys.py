@@ -41,9 +41,7 @@ _INCOMPARABLE = {"json", "xml", "jsonpath", "point", "lseg", "line", "box", "pat
 """Built-in types by which PostgreSQL cannot group."""
 
 _INSTEAD = {"citext": "lower({0}::text)", "interval": "justify_interval({0})::text"}
-_INSTEAD_OF_A_COLLATION = 'lower({0}) COLLATE "C"'
-_INSTEAD_OF_ALL_OTHERS = "{0}::text"
-"""What a view can have as its key, for people."""
+"""What a view can have in a type's place, one text for equal values."""
 
 
 def key_columns(table: Table) -> list[Column]:
@@ -81,17 +79,18 @@ def check_key_types(table: Table, relation: SourceRelation, facts: KeyFacts) -> 
         for type_ in facts.types[source.name]:
             if (why := _why_not(type_)) is not None:
                 shown = f"{source.shown}, " if not type_.inside else f"{source.shown}, with {type_.name} in it, "
-                instead = _INSTEAD_OF_A_COLLATION if not type_.deterministic else _instead(type_)
                 raise ConfigurationError(
                     f"table {table.name}: key column {column.name} is {shown}{why}; make a view of {table.source} that "
-                    f"has a text in its place, one for equal values ({instead.format(quoted(source.name))}), and "
+                    f"has a text in its place, one for equal values ({_instead(type_, quoted(source.name))}), and "
                     "declare that"
                 )
 
 
-def _instead(type_: ValueType) -> str:
-    own = "" if type_.inside else type_.name
-    return _INSTEAD.get(own, _INSTEAD_OF_ALL_OTHERS)
+def _instead(type_: ValueType, name: str) -> str:
+    """SQL of what a view can have in a column's place, for people."""
+    if not type_.deterministic:
+        return f'{name}::text COLLATE "C"' if type_.inside else f'lower({name}) COLLATE "C"'
+    return _INSTEAD.get("" if type_.inside else type_.name, "{0}::text").format(name)
 
 
 def _why_not(type_: ValueType) -> str | None:

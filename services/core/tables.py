@@ -224,6 +224,8 @@ class Table(Declaration):
             raise ValueError(f"columns named twice (BigQuery ignores case): {', '.join(doubled)}")
         if missing := [name for name in self.key if name not in names]:
             raise ValueError(f"key columns that are not among the columns: {', '.join(missing)}")
+        if doubled := sorted({name for name in self.key if self.key.count(name) > 1}):
+            raise ValueError(f"key columns named twice: {', '.join(doubled)}")
         if nullable := [c.name for c in self.columns if c.name in self.key and not c.required]:
             raise ValueError(f"key columns must be 'required: true': {', '.join(nullable)}")
         if floating := [c.name for c in self.columns if c.name in self.key and c.type is ColumnType.FLOAT64]:

@@ -205,6 +205,23 @@ def test_equal_values_of_what_can_be_a_key_land_as_one_text(typed: Connection) -
             )
 
 
+def test_a_key_has_the_usual_text_but_for_what_does_not_count(typed: Connection) -> None:
+    usual = {
+        "real": (["0.1", "1e-45", "-0", "NaN", "Infinity", "16777217"], "0"),
+        "double precision": (["0.1", "0.30000000000000004", "5e-324", "-0", "1e300", "-Infinity"], "0"),
+        "numeric": (["100", "0.1", "1.50", "NaN", "-Infinity", "12345678901234567890.123456789"], "1.5"),
+        "bpchar": (["a", " a", "b  ", "", "\u00a0"], "b"),
+    }
+    for type_, (values, other) in usual.items():
+        filled(typed, type_, values)
+        landed = check(typed)
+        texts = typed.execute(f"SELECT {landed} FROM src.k WHERE {landed} <> textin({OUTPUT[type_]}(k))").fetchall()
+        assert texts == [(other,)], type_
+
+
+OUTPUT = {"real": "float4out", "double precision": "float8out", "numeric": "numeric_out", "bpchar": "bpcharout"}
+"""PostgreSQL's own output functions: a cast may change a text."""
+
 SEVERAL_TEXTS = [
     Values("citext", ["a", "A"]),
     Values("citext[]", ["{a}", "{A}"]),

@@ -76,6 +76,7 @@ def test_a_minimal_table_is_accepted(tmp_path: Path) -> None:
             "a key can only be masked by hash: c",
         ),
         ({"key": ["nope"]}, "key columns that are not among the columns: nope"),
+        ({"key": ["id", "id"]}, "key columns named twice: id"),
         ({"key": ["updated_at"]}, "key columns must be 'required: true': updated_at"),
         ({"mode": "sometimes"}, "table orders, field mode"),
         ({"cursor": None}, "mode incremental needs a cursor"),

@@ -129,7 +129,7 @@ class Batch(BaseModel):
     )
     unseen: list[str] = Field(
         default_factory=list,
-        description="What could not be seen of the rows that were still to come when the window's end was chosen.",
+        description="What could not be seen when it was planned: of rows that were still to come, or of the key.",
     )
     load_attempts: int = Field(default=0, description="How often the loader began to load it.")
     load_seconds: float | None = Field(default=None, description="From the load's start to its end.")

@@ -1,6 +1,5 @@
 """The declared tables: the contract between PostgreSQL, the Parquet in landing/ and BigQuery (config/tables.yaml)."""
 
-import re
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +9,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from services.core.doubled_keys import DoubledKey, doubled_keys
 from services.core.errors import ConfigurationError
+from services.core.reserved_names import LONGEST_NAME, RESERVED_PREFIXES, is_reserved
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 
@@ -91,7 +92,7 @@ class OnChange(StrEnum):
 class Column(Declaration):
     """One column of a table."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=300)] = Field(
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=LONGEST_NAME)] = Field(
         description="Name in BigQuery."
     )
     type: ColumnType = Field(description="BigQuery type.")
@@ -223,14 +224,23 @@ class Table(Declaration):
             raise ValueError(f"columns named twice (BigQuery ignores case): {', '.join(doubled)}")
         if missing := [name for name in self.key if name not in names]:
             raise ValueError(f"key columns that are not among the columns: {', '.join(missing)}")
+        if doubled := sorted({name for name in self.key if self.key.count(name) > 1}):
+            raise ValueError(f"key columns named twice: {', '.join(doubled)}")
         if nullable := [c.name for c in self.columns if c.name in self.key and not c.required]:
             raise ValueError(f"key columns must be 'required: true': {', '.join(nullable)}")
-        if reserved := [name for name in names if re.match(r"(?i)_(table_|file_|partition)", name)]:
-            raise ValueError(f"BigQuery reserves the prefixes _TABLE_, _FILE_, _PARTITION: {', '.join(reserved)}")
+        if floating := [c.name for c in self.columns if c.name in self.key and c.type is ColumnType.FLOAT64]:
+            raise ValueError(
+                "key columns cannot be FLOAT64, by which BigQuery does not group, and of which NaN equals nothing; "
+                f"declare STRING: {', '.join(floating)}"
+            )
+        if reserved := [name for name in names if is_reserved(name)]:
+            raise ValueError(f"BigQuery reserves the prefixes {', '.join(RESERVED_PREFIXES)}: {', '.join(reserved)}")
         if taken := [name for name in lower if name in BRONZE_COLUMNS]:
             raise ValueError(f"bronze adds these columns itself: {', '.join(taken)}")
         if clashing := [c.text_name for c in self.columns if c.text_name and c.text_name.lower() in lower]:
             raise ValueError(f"on_unrepresentable: string adds these columns itself: {', '.join(clashing)}")
+        if long := [c.text_name for c in self.columns if c.text_name and len(c.text_name) > LONGEST_NAME]:
+            raise ValueError(f"columns that on_unrepresentable: string adds have too long a name: {', '.join(long)}")
         if unreadable := [c.name for c in self.columns if c.name in self.key and c.mask not in (None, Mask.HASH)]:
             raise ValueError(f"a key can only be masked by hash: {', '.join(unreadable)}")
         if self.mode is Mode.INCREMENTAL and self.cursor is None:
@@ -325,6 +335,23 @@ def _where(location: tuple[str | int, ...], document: Any) -> str:
     return f"table {table}, field {field}" if field else f"table {table}"
 
 
+def _doubled(found: DoubledKey) -> str:
+    """Say which field is written twice, and where."""
+    field = found.key
+    where = "the whole file"
+    match found.path:
+        case ("tables", table, *inner):
+            where, field = f"table {table}", ".".join([*inner, found.key])
+        case (_, *_):
+            field = ".".join([*found.path, found.key])
+    lines = ", ".join(map(str, found.lines))
+    return f"{where}, field {field}: written {len(found.lines)} times (lines {lines}); keep one"
+
+
+def _mistakes(path: Path, problems: list[str]) -> ConfigurationError:
+    return ConfigurationError("\n  ".join([f"{path}: {len(problems)} mistake(s)", *problems]))
+
+
 def load_tables(path: Path) -> Tables:
     """Read and check the declared tables.
 
@@ -332,13 +359,17 @@ def load_tables(path: Path) -> Tables:
         ConfigurationError: names the file and, for every mistake, the table and field.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        doubled = doubled_keys(node) if node else []
+        document = loader.construct_document(node) if node else None
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}; set TABLES_FILE") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: is not YAML: {error}") from error
+    if doubled:
+        raise _mistakes(path, [_doubled(found) for found in doubled])
     try:
         return Tables.model_validate(document)
     except ValidationError as error:
-        problems = [f"  {_where(p['loc'], document)}: {p['msg']}" for p in error.errors()]
-        raise ConfigurationError(f"{path}: {len(problems)} mistake(s)\n" + "\n".join(problems)) from error
+        raise _mistakes(path, [f"{_where(p['loc'], document)}: {p['msg']}" for p in error.errors()]) from error

@@ -30,7 +30,7 @@ class Look:
     changes: tuple[str, ...] = ()
     """What has changed at the source, or in tables.yaml."""
     unseen: tuple[str, ...] = ()
-    """What cannot be seen of the rows that are still to come."""
+    """What cannot be seen of the rows that are still to come, or of the key."""
     drift: tuple[str, ...] = ()
     missing_index: str | None = None
     error: str | None = None
@@ -39,7 +39,7 @@ class Look:
 def dry_run(
     settings: ExtractorSettings, state: PipelineState, table: Table, mode: Mode, *, accepted: bool = False
 ) -> Look:
-    """Look at one table; reads the source's catalog and planner, and writes nothing."""
+    """Look at one table: asks the source's catalog and planner, counts what a run would count, and writes nothing."""
     batch_id = new_batch_id(datetime.now(UTC))
     try:
         prepared = prepare(settings, state, table, mode, batch_id, "dry-run", accepted=accepted)

@@ -10,7 +10,9 @@ from services.core.errors import ConfigurationError, PipelineError
 from services.core.settings import SourceSettings, read_settings
 from services.core.tables import Column, ColumnType, Mode, SchemaDrift, Table
 from services.extractor.contract.declare import declaration
-from services.extractor.source.database import conninfo, environment, open_source
+from services.extractor.planning.key import look_at_key
+from services.extractor.source.catalog import SourceRelation
+from services.extractor.source.database import Source, conninfo, environment, open_source
 
 
 def propose(source: str) -> str:
@@ -24,8 +26,8 @@ def propose(source: str) -> str:
         PipelineError: the source cannot be reached.
     """
     schema, _, name = source.partition(".")
-    if not schema or not name:
-        raise ConfigurationError(f"{source} is not schema.relation")
+    if not schema or not name or "." in name:
+        raise ConfigurationError(f"{source} is not schema.relation; neither name can have a dot")
     settings = read_settings(SourceSettings)
     os.environ.update(environment(settings))
     # Evolve reads every column, so that every one is asked for.
@@ -40,10 +42,20 @@ def propose(source: str) -> str:
     try:
         with open_source(conninfo(settings)) as opened:
             relation = opened.relation(everything)
-            entry = declaration(relation, schema, name, opened.primary_key(schema, name))
+            entry, note = _entry(opened, relation, schema, name)
     except psycopg.OperationalError as error:
         raise PipelineError(f"the source cannot be reached: {error}") from error
-    return _as_yaml(entry)
+    return note + _as_yaml(entry)
+
+
+def _entry(opened: Source, relation: SourceRelation, schema: str, name: str) -> tuple[dict[str, Any], str]:
+    """The entry, and a comment where its primary key can be no key in bronze: then it has none, which is right, too."""
+    entry = declaration(relation, schema, name, opened.primary_key(schema, name))
+    try:
+        look_at_key(opened, Table.model_validate(entry), relation)
+    except ConfigurationError as error:
+        return declaration(relation, schema, name, []), f"# No key, though it has a primary key: {error}\n"
+    return entry, ""
 
 
 def _as_yaml(entry: dict[str, Any]) -> str:

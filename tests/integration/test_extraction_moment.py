@@ -208,7 +208,7 @@ def test_a_view_is_the_tables_below_it_at_one_moment_also_where_its_functions_re
         f"GRANT SELECT ON src.rated TO {ROLE}",
         f"GRANT EXECUTE ON FUNCTION src.rate TO {ROLE}",
     )
-    bench.declare(declared("rated"))
+    bench.declare(declared("rated", key=()))  # with a key it would be counted first, at the gate, too
     with database.gate(100) as gate:
         running = bench.start()
         gate.wait()

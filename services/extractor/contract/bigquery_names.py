@@ -5,11 +5,10 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from services.core.reserved_names import LONGEST_NAME, is_reserved
 from services.core.tables import BRONZE_COLUMNS
 
 _SAFE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
-# https://cloud.google.com/bigquery/docs/schemas#column_names
-_RESERVED = re.compile(r"(?i)_(table_|file_|partition|row_timestamp|colidentifier)|__root__")
 
 
 def bigquery_names(source_names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
@@ -36,13 +35,13 @@ def bigquery_names(source_names: Iterable[str], taken: Iterable[str]) -> dict[st
 
 def _nearest(source_name: str) -> str:
     """The most readable name that BigQuery takes."""
-    if _SAFE.fullmatch(source_name) and not _RESERVED.match(source_name):
+    if _SAFE.fullmatch(source_name) and not is_reserved(source_name):
         return source_name
     without_accents = unicodedata.normalize("NFKD", source_name).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9_]+", "_", without_accents).strip("_")
     if not name:
         return f"column_{_digits(source_name)}"
-    return name if _SAFE.fullmatch(name) and not _RESERVED.match(name) else f"column_{name}"[:300]
+    return name if _SAFE.fullmatch(name) and not is_reserved(name) else f"column_{name}"[:LONGEST_NAME]
 
 
 def _digits(source_name: str) -> str:

@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-from services.core.tables import Mode
+from services.core.errors import ConfigurationError
+from services.core.tables import ColumnType, Mode
 from services.extractor.contract.bigquery_names import bigquery_names
 from services.extractor.contract.mapping import default_type
 from services.extractor.source.catalog import SourceColumn, SourceRelation
@@ -22,9 +23,16 @@ def declaration(relation: SourceRelation, schema_name: str, relation_name: str, 
         relation_name: its name within the schema.
         key: columns that identify a row, by their names in the source; empty for none.
 
+    Raises:
+        ConfigurationError: it has no columns.
+
     Returns:
         The entry as ``services.core.tables.Table`` takes it; fields that have their default are left out.
     """
+    if not relation.columns:
+        raise ConfigurationError(
+            f"{schema_name}.{relation_name} has no columns: there is nothing to declare or extract"
+        )
     names = bigquery_names(relation.columns, ())
     name = _pipeline_name(relation_name)
     return {
@@ -38,9 +46,12 @@ def declaration(relation: SourceRelation, schema_name: str, relation_name: str, 
 
 
 def _column(name: str, source: SourceColumn, in_key: bool) -> dict[str, Any]:
+    type_ = default_type(source)
+    if in_key and type_ is ColumnType.FLOAT64:
+        type_ = ColumnType.STRING  # tables.yaml says why
     return {
         "name": name,
-        "type": default_type(source).value,
+        "type": type_.value,
         **({"source_column": source.name} if name != source.name else {}),
         "source_type": source.declared,
         **({"required": True} if in_key or not source.nullable else {}),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from services.core.errors import ConfigurationError
-from services.core.tables import Column, ColumnType, Table, Unrepresentable
+from services.core.tables import Column, ColumnType, Mask, Table, Unrepresentable
+from services.extractor.contract.keys import canonical
 from services.extractor.contract.masking import masked
 from services.extractor.contract.numerics import ROOM, engine_type, numeric_digits, outside
 from services.extractor.source.catalog import SourceColumn, TypeKind
@@ -146,9 +147,12 @@ def reads(column: Column, source: SourceColumn | None, table: Table) -> list[Rea
         return _with_null_text(Read(column, f"NULL::{_NULLS[column.type]}"))
     name = quoted(source.name)
     if column.mask is not None:
-        return [Read(column, masked(column.mask, name, column.mask_keep))]
+        # Equal values have equal hashes: a key's, and those of what refers to it.
+        value = canonical(source) if column.mask is Mask.HASH else name
+        return [Read(column, masked(column.mask, value, column.mask_keep))]
     if column.type is ColumnType.STRING:
-        return [Read(column, _text(source))]
+        value = canonical(source) if column.name in table.key else name
+        return [Read(column, _text(source) if value == name else f"{value}::text")]
     held = holds(source, column.type)
     if held is Holds.NEVER:
         raise ConfigurationError(

@@ -33,6 +33,16 @@ def what_changed(before: str, after: str) -> str:
     return "was narrowed" if all(a >= b for a, b in zip(old, new, strict=True)) else "changed"
 
 
+def keeps_texts(before: str, after: str) -> bool:
+    """Whether every value has the same text after a change of its type: not with more digits of its own, or blanks."""
+    if {before, after} <= {"text", "character varying"}:
+        return True
+    if what_changed(before, after) != "was widened" or before == "real":
+        return False
+    old, new = _TYPE.fullmatch(before), _TYPE.fullmatch(after)
+    return old is not None and new is not None and (old["name"] != "numeric" or old["second"] == new["second"])
+
+
 def _room(type_: str) -> tuple[str, tuple[float, ...]]:
     """The family of a type, and how much its values have room for; comparable within the family."""
     parts = _TYPE.fullmatch(type_)

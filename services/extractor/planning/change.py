@@ -10,8 +10,8 @@ from enum import IntEnum
 
 from services.core.errors import SourceChanged
 from services.core.state.memory import ColumnSeen, CursorSeen, Seen, ServerSeen
-from services.core.tables import Mask, Mode, OnChange, Table, Unrepresentable
-from services.extractor.contract.typechange import what_changed
+from services.core.tables import ColumnType, Mask, Mode, OnChange, Table, Unrepresentable
+from services.extractor.contract.typechange import keeps_texts, what_changed
 
 
 class Verdict(IntEnum):
@@ -171,7 +171,13 @@ def _column(name: str, was: ColumnSeen, is_: ColumnSeen, *, in_key: bool, same_t
             and what_changed(was.source_type, is_.source_type) == "was widened"
         )
         verdict = Verdict.NOTE if widened else Verdict.SNAPSHOT
-        yield Change(f"column {name} was {was.source_type or 'gone'} and is {is_.source_type} in the source", verdict)
+        what = f"column {name} was {was.source_type or 'gone'} and is {is_.source_type} in the source"
+        if in_key and is_.type == ColumnType.STRING and not keeps_texts(was.source_type or "", is_.source_type or ""):
+            verdict, what = (
+                Verdict.PERSON,
+                f"{what}: the same key can have another text; bronze has rows by the old one",
+            )
+        yield Change(what, verdict)
     if was.type != is_.type:
         yield Change(f"column {name} was declared {was.type} and is {is_.type}", Verdict.SNAPSHOT)
     if was.policy != is_.policy:

@@ -18,6 +18,7 @@ from services.extractor.contract.drift import settle
 from services.extractor.contract.mapping import Read, reads
 from services.extractor.planning.change import Change, Decision, Verdict, changes, decide
 from services.extractor.planning.cursor import SettledCursor, settle_cursor
+from services.extractor.planning.key import look_at_key, refuse_doubled
 from services.extractor.planning.plan import Plan, page_bounds, rows_in_memory
 from services.extractor.planning.promise import Blindness, Does, check_lookback, keeps_a_distance, unseen
 from services.extractor.planning.seen import ask, see
@@ -62,7 +63,7 @@ class Prepared:
     """In the transaction that all this was asked in, if it was to be held."""
     cursor: SettledCursor | None
     unseen: list[str]
-    """What could not be seen of the rows that are still to come, for people."""
+    """What could not be seen of the rows that are still to come, or of the key, for people."""
     missing_index: str | None
     """The CREATE INDEX statement that would make windows cheap; None when there is nothing to say."""
 
@@ -102,11 +103,13 @@ def prepare(
         settled = settle(table, relation)
         for difference in settled.differences:
             log.warning("schema.drift", policy=table.schema_drift.value, difference=difference)
+        uncertain = look_at_key(source, table, relation)
         landed = [
             (read, found.declared if found else None)
             for column, found in settled.columns
             for read in reads(column, found, table)
         ]
+        select, flags = select_list(table, [read for read, _ in landed])
         cursor = settle_cursor(table, source.cursor_type(table, relation), relation)
         origin = source.origin(relation)
         clock = source.clock()
@@ -143,7 +146,6 @@ def prepare(
                     table=table.name,
                 )
         storage = source.storage(table)
-        select, flags = select_list(table, [read for read, _ in landed])
         plan = Plan(
             batch_id=batch_id,
             table=table.name,
@@ -165,6 +167,9 @@ def prepare(
         )
         estimate = source.estimate(plan.statement())
         plan = plan.model_copy(update={"foreign_tables": source.foreign_tables(estimate)})
+        if uncertain is not None:
+            source.lock_foreign(plan.foreign_tables)  # within its time; the count itself may take longer
+            refuse_doubled(source, table, plan.condition)
         missing = _missing_index(source, table, cursor, plan, window, mode, storage, estimate)
     # Without a key nobody could tell a row that two snapshots saw from two rows: one statement, one snapshot.
     everything = bool(table.key) and (mode is Mode.SNAPSHOT or window.low is None or "Seq Scan" in estimate.scans)
@@ -184,7 +189,7 @@ def prepare(
         drift=settled.differences,
         source=source,
         cursor=cursor,
-        unseen=[blindness.said for blindness in blind],
+        unseen=[*(blindness.said for blindness in blind), *([uncertain] if uncertain else [])],
         missing_index=missing,
     )
 

@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from services.core.tables import Mode, Table
+from services.core.errors import ConfigurationError
+from services.core.tables import ColumnType, Mode, Table, Unrepresentable
 from services.core.window import Window
 from services.extractor.contract.mapping import Read
 from services.extractor.planning.cursor import SettledCursor
@@ -13,6 +14,9 @@ from services.extractor.source.origin import Origin
 from services.extractor.source.sql import relation_sql
 
 _TICK = timedelta(microseconds=1)
+
+MOST_EXPRESSIONS = 1_664
+"""Of a SELECT list, in PostgreSQL (MaxTupleAttributeNumber)."""
 
 
 def window_high(clock: SourceClock, origin: Origin, cursor: SettledCursor | None, safety_lag: timedelta) -> datetime:
@@ -81,11 +85,31 @@ def select_list(table: Table, reads: list[Read]) -> tuple[str, list[str]]:
     """SELECT and FROM of a batch: an explicit list with casts done by PostgreSQL, then flags; and the flags' columns.
 
     The aliases are numbers: the engine takes columns by position, and names may differ only in case.
+
+    Raises:
+        ConfigurationError: there are more expressions than PostgreSQL takes.
     """
     flags = [(read.column.name, read.unrepresentable) for read in reads if read.unrepresentable is not None]
     expressions = [*(read.expression for read in reads), *(f"coalesce({condition}, false)" for _, condition in flags)]
+    if len(expressions) > MOST_EXPRESSIONS:
+        raise _too_many(table, len(expressions))
     aliased = ", ".join(f"{expression} AS c{number}" for number, expression in enumerate(expressions))
     return f"SELECT {aliased} FROM {relation_sql(table)}", [name for name, _ in flags]  # noqa: S608
+
+
+def _too_many(table: Table, count: int) -> ConfigurationError:
+    twice = (Unrepresentable.NULL_AND_COUNT, Unrepresentable.STRING)
+    names = [c.name for c in table.columns if c.type is not ColumnType.STRING and c.on_unrepresentable in twice]
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    policies = (
+        f"on_unrepresentable: null_and_count takes two for a column, string takes three: declare STRING, or fail, for "
+        f"some of the {len(names)} column(s) that have one of them ({shown}); or "
+    )
+    return ConfigurationError(
+        f"table {table.name}: reading {table.source} takes {count:,} expressions, and PostgreSQL has "
+        f"{MOST_EXPRESSIONS:,} at most; {policies if names else ''}declare a part of the columns, and the rest, with "
+        "the same key, as a second table"
+    )
 
 
 def refused_rows(

@@ -18,6 +18,7 @@ from services.core.tables import Table
 from services.extractor.source.catalog import SourceRelation, filled_columns, primary_key, read_relation
 from services.extractor.source.cursor import CursorType, read_cursor_type
 from services.extractor.source.errors import PROTOCOL_VIOLATION, may_pass, one_line
+from services.extractor.source.keys import KeyFacts, read_key
 from services.extractor.source.locks import WAIT, foreign_locks
 from services.extractor.source.origin import Origin, read_origin
 from services.extractor.source.refusal import spoken, sqlstate_of_refusal
@@ -277,6 +278,10 @@ class Source:
     def primary_key(self, schema: str, relation: str) -> list[str]:
         """The columns of a relation's primary key, in the key's order; none where it has no such key."""
         return primary_key(self._connection, schema, relation)
+
+    def key(self, relation: SourceRelation, names: Sequence[str]) -> KeyFacts:
+        """What the catalog says of a key of these columns."""
+        return read_key(self._connection, relation.oid, names)
 
     def view_lock(self, table: Table) -> str:
         """The LOCK TABLE statement of a view; empty where the role, or the view's owner, may not lock all below it."""

@@ -76,6 +76,7 @@ def test_a_minimal_table_is_accepted(tmp_path: Path) -> None:
             "a key can only be masked by hash: c",
         ),
         ({"key": ["nope"]}, "key columns that are not among the columns: nope"),
+        ({"key": ["id", "id"]}, "key columns named twice: id"),
         ({"key": ["updated_at"]}, "key columns must be 'required: true': updated_at"),
         ({"mode": "sometimes"}, "table orders, field mode"),
         ({"cursor": None}, "mode incremental needs a cursor"),
@@ -89,9 +90,18 @@ def test_a_minimal_table_is_accepted(tmp_path: Path) -> None:
             {"columns": [{"name": "id", "type": "INT64", "required": True}, {"name": "_batch_id", "type": "STRING"}]},
             "itself",
         ),
+        *(
+            ({"columns": [*_columns(), {"name": name, "type": "STRING"}]}, f"__ROOT__, _COLIDENTIFIER: {name}")
+            for name in ("_table_", "_FILE_x", "_partitiontime", "_Row_Timestamp", "__root__x", "_COLIDENTIFIER_1")
+        ),
         (
-            {"columns": [{"name": "id", "type": "INT64", "required": True}, {"name": "_file_x", "type": "STRING"}]},
-            "reserves",
+            {"columns": _columns(name="c" * 296, on_unrepresentable="string")},
+            f"columns that on_unrepresentable: string adds have too long a name: {'c' * 296}_text",
+        ),
+        (
+            {"key": ["id", "c"], "columns": _columns(type="FLOAT64", required=True)},
+            "key columns cannot be FLOAT64, by which BigQuery does not group, and of which NaN equals nothing; "
+            "declare STRING: c",
         ),
     ],
 )
@@ -124,6 +134,79 @@ def test_an_absent_file_says_which_setting(tmp_path: Path) -> None:
 def test_text_that_is_no_yaml(tmp_path: Path) -> None:
     path = tmp_path / "tables.yaml"
     path.write_text("tables: [")
+    with pytest.raises(ConfigurationError, match="is not YAML"):
+        load_tables(path)
+
+
+DOUBLED = """\
+version: 1
+x: &shared
+  required: true
+  mask: hash
+  mask: redact
+tables:
+  - name: t
+    source: shop.t
+    deletes: soft
+    cursor: {type: date, expression: a, type: timestamp}
+    columns:
+      - {name: id, type: INT64, "type": STRING}
+      - {name: a, <<: *shared}
+      - {type: STRING, type: DATE}
+    deletes: keep
+    deletes: keep
+version: 1
+"""
+
+
+def test_keys_that_are_written_twice_are_all_told(tmp_path: Path) -> None:
+    """YAML's last one would count, without a word."""
+    path = tmp_path / "tables.yaml"
+    path.write_text(DOUBLED)
+    with pytest.raises(ConfigurationError) as caught:
+        load_tables(path)
+    assert str(caught.value).splitlines() == [
+        f"{path}: 6 mistake(s)",
+        "  the whole file, field version: written 2 times (lines 1, 17); keep one",
+        "  the whole file, field x.mask: written 2 times (lines 4, 5); keep one",
+        "  table t, field deletes: written 3 times (lines 9, 15, 16); keep one",
+        "  table t, field cursor.type: written 2 times (lines 10, 10); keep one",
+        "  table t, field columns.id.type: written 2 times (lines 12, 12); keep one",
+        "  table t, field columns.#3.type: written 2 times (lines 14, 14); keep one",
+    ]
+
+
+def test_what_a_merge_brings_can_be_overruled(tmp_path: Path) -> None:
+    path = tmp_path / "tables.yaml"
+    path.write_text("""\
+version: 1
+tables:
+  - &first
+    name: a
+    source: shop.a
+    mode: snapshot
+    deletes: soft
+    key: [id]
+    bronze_model: a
+    columns: &columns
+      - {name: id, type: INT64, required: true}
+  - {<<: *first, name: b, source: shop.b, bronze_model: b, deletes: keep}
+  - {name: c, source: shop.c, mode: snapshot, bronze_model: c, columns: *columns}
+""")
+    found = load_tables(path).tables
+    assert [(table.name, table.deletes, len(table.columns)) for table in found] == [
+        ("a", "soft", 1),
+        ("b", "keep", 1),
+        ("c", "keep", 1),
+    ]
+
+
+def test_an_empty_file_and_one_with_two_documents_are_mistakes(tmp_path: Path) -> None:
+    path = tmp_path / "tables.yaml"
+    path.write_text("# nothing")
+    with pytest.raises(ConfigurationError, match="the whole file"):
+        load_tables(path)
+    path.write_text("a: 1\n---\na: 2\n")
     with pytest.raises(ConfigurationError, match="is not YAML"):
         load_tables(path)
 

@@ -49,6 +49,11 @@ def extra(**facts: Any) -> Seen:
     return seen(columns={**SEEN.columns, "extra": NAME.model_copy(update={"number": 4, "source": "extra", **facts})})
 
 
+def key(source_type: str) -> Seen:
+    """It lands as a text."""
+    return column(ID, type="STRING", source_type=source_type)
+
+
 HASHED = column(mask="hash")
 CASES: list[tuple[str, Seen, Seen, Found, Verdict, str]] = [
     ("another cluster", SEEN, server(system="8", position=1), NOTHING, Verdict.PERSON, "another database cluster"),
@@ -101,6 +106,9 @@ CASES: list[tuple[str, Seen, Seen, Found, Verdict, str]] = [
     ("masked more", HASHED, column(mask="redact"), NOTHING, Verdict.SNAPSHOT, "its mask was hash and is redact"),
     ("masked less", column(mask="partial 2"), column(mask="partial 4"), NOTHING, Verdict.PERSON, "partial 4"),
     ("masked key", SEEN, column(ID, mask="hash"), NOTHING, Verdict.PERSON, "column id: its mask was none"),
+    ("wider key", key("character varying(9)"), key("text"), NOTHING, Verdict.NOTE, "is text in the source"),
+    ("key of other texts", key("numeric(9,2)"), key("numeric"), NOTHING, Verdict.PERSON, "can have another text"),
+    ("key of other type", key("bigint"), key("uuid"), NOTHING, Verdict.PERSON, "can have another text"),
     (
         "unmasked by another name",
         HASHED,

@@ -1,10 +1,12 @@
 """What is proposed for tables.yaml can be declared as it is."""
 
+import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.tables import SchemaDrift, Table
+from services.core.errors import ConfigurationError
+from services.core.tables import ColumnType, SchemaDrift, Table
 from services.extractor.contract.declare import declaration
 from services.extractor.contract.drift import settle
 from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation, TypeKind
@@ -43,8 +45,23 @@ def test_a_table_without_a_key_has_none() -> None:
     assert "key" not in declaration(relation(SourceColumn("a", "text", declared="text")), "shop", "t", [])
 
 
+def test_a_float_in_the_key_is_proposed_as_a_text() -> None:
+    """BigQuery groups by no FLOAT64."""
+    source = relation(
+        SourceColumn("k", "float8", declared="double precision", nullable=False),
+        SourceColumn("v", "float8", declared="double precision"),
+    )
+    table = Table.model_validate(declaration(source, "shop", "t", ["k"]))
+    assert [column.type for column in table.columns] == [ColumnType.STRING, ColumnType.FLOAT64]
+
+
+def test_a_relation_without_columns_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match=r"shop\.nothing has no columns"):
+        declaration(relation(), "shop", "nothing", [])
+
+
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=63)
-TYPES = st.sampled_from(["text", "int4", "date", "bytea", "numeric", "interval", "uuid"])
+TYPES = st.sampled_from(["text", "int4", "date", "bytea", "numeric", "interval", "uuid", "float4", "float8"])
 
 
 @given(st.dictionaries(NAMES, TYPES, min_size=1, max_size=8), NAMES.filter(lambda name: "." not in name))

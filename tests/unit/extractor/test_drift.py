@@ -8,7 +8,7 @@ from services.core.errors import ConfigurationError
 from services.core.tables import BRONZE_COLUMNS, Column, ColumnType, Mask, Mode, SchemaDrift, Table, Unrepresentable
 from services.extractor.contract.bigquery_names import bigquery_names
 from services.extractor.contract.drift import DifferenceKind, differences, settle
-from services.extractor.contract.typechange import same_type, what_changed
+from services.extractor.contract.typechange import keeps_texts, same_type, what_changed
 from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation
 from services.extractor.source.exclusion import excluded
 
@@ -302,3 +302,23 @@ def test_an_added_column_keeps_clear_of_the_texts_of_policies() -> None:
     column, _ = settle(declared, source).columns[-1]
     assert column.name.startswith("day_text_")
     assert column.source_column == "day_text"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "keeps"),
+    [
+        ("integer", "bigint", True),
+        ("character varying(9)", "text", True),
+        ("text", "character varying", True),
+        ("timestamp(0) with time zone", "timestamp with time zone", True),
+        ("numeric(9,2)", "numeric(12,2)", True),
+        ("numeric(9,2)", "numeric(12,3)", False),  # 1.50 becomes 1.500
+        ("numeric(9,2)", "numeric", False),
+        ("real", "double precision", False),  # 0.1 becomes 0.10000000149011612
+        ("character(3)", "character(5)", False),
+        ("text", "character varying(9)", False),
+        ("bigint", "uuid", False),
+    ],
+)
+def test_texts_that_stay_when_a_type_changes(before: str, after: str, keeps: bool) -> None:
+    assert keeps_texts(before, after) is keeps

@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.tables import Column, ColumnType, Cursor, Mode, Table
+from services.core.errors import ConfigurationError
+from services.core.tables import Column, ColumnType, Cursor, Mode, Table, Unrepresentable
 from services.core.window import Window
-from services.extractor.contract.mapping import Read
+from services.extractor.contract.mapping import Read, reads
 from services.extractor.planning.cursor import CursorKind, SettledCursor
 from services.extractor.planning.window import (
     index_statement,
@@ -21,6 +23,7 @@ from services.extractor.planning.window import (
     unread,
     window_high,
 )
+from services.extractor.source.catalog import SourceColumn
 from services.extractor.source.database import SourceClock
 from services.extractor.source.origin import Origin
 
@@ -202,6 +205,32 @@ def test_the_statement_lists_the_columns_in_order_and_then_the_flags() -> None:
         'SELECT "id" AS c0, a AS c1, "Na""me" AS c2, coalesce("amount" > 1, false) AS c3 FROM "shop"."orders"'
     )
     assert flags == ["amount"]
+
+
+def test_more_expressions_than_postgresql_takes_are_refused_with_what_to_do() -> None:
+    """600 numerics under ``string`` are three each: value, text, flag."""
+    numerics = [
+        Column(name=f"n{i}", type=ColumnType.NUMERIC, on_unrepresentable=Unrepresentable.STRING) for i in range(555)
+    ]
+    wide = table(None, *numerics)
+
+    def listed(count: int) -> str:
+        columns = [(column, SourceColumn(column.name, "numeric")) for column in numerics[:count]]
+        found = [read for column, source in columns for read in reads(column, source, wide)]
+        return select_list(wide, found)[0]
+
+    assert listed(554).count(" AS c") == 1_662
+    with pytest.raises(ConfigurationError) as refused:
+        listed(555)
+    assert str(refused.value) == (
+        "table t: reading shop.orders takes 1,665 expressions, and PostgreSQL has 1,664 at most; on_unrepresentable: "
+        "null_and_count takes two for a column, string takes three: declare STRING, or fail, for some of the 555 "
+        "column(s) that have one of them (n0, n1, n2, …); or declare a part of the columns, and the rest, with the "
+        "same key, as a second table"
+    )
+    plain = [Read(Column(name=f"c{i}", type=ColumnType.STRING), "x") for i in range(1_665)]
+    with pytest.raises(ConfigurationError, match="at most; declare a part of the columns"):
+        select_list(table(), plain)
 
 
 def test_the_index_that_a_window_needs_is_spelled_out() -> None:

@@ -1,6 +1,6 @@
 """A PostgreSQL server: transactions, snapshots, clocks. The statements are the real texts; DuckDB runs them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -12,9 +12,10 @@ from services.core.arrow import conform
 from services.core.errors import TransientError
 from services.core.tables import Table
 from services.extractor.planning.plan import Plan
-from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation
+from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation, TypeKind
 from services.extractor.source.cursor import CursorType
 from services.extractor.source.database import UNSEEN, Estimate, SourceClock, Storage
+from services.extractor.source.keys import KeyFacts, ValueType
 from services.extractor.source.origin import Member, Origin
 from services.extractor.source.server import Server
 from tests.unit.extractor.history.cells import Cells
@@ -239,6 +240,10 @@ class Database:
     def cursor_type(self, table: Table, relation: SourceRelation) -> CursorType:
         """As ``Source.cursor_type``."""
         return self.cells.cursor_type
+
+    def key(self, relation: SourceRelation, names: Sequence[str]) -> KeyFacts:
+        """As ``Source.key``: it is the primary key."""
+        return KeyFacts({name: [ValueType("int8", TypeKind.BASE)] for name in names}, [frozenset(names)])
 
     def storage(self, table: Table) -> Storage:
         """As ``Source.storage``."""

@@ -23,11 +23,12 @@ from tests.integration.extractor_harness import (
     place_on,
     wait_until,
 )
+from tests.integration.postgres_versions import VERSIONS
 
 
-@pytest.fixture(scope="module")
-def primary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with own_server(tmp_path_factory.mktemp("primary")) as server:
+@pytest.fixture(scope="module", params=VERSIONS, ids=[f"postgresql{version}" for version in VERSIONS])
+def primary(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with own_server(tmp_path_factory.mktemp("primary"), request.param) as server:
         yield server
 
 

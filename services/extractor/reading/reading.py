@@ -184,7 +184,8 @@ class Reading:
             yield from reader.read(self.plan, statement, snapshot, read_at, counts)
         except EngineFailed as failed:
             if sessions is not None and snapshot is not None and (found := sessions.check(snapshot)) is not None:
-                raise TransientError(f"table {self.plan.table}: the source broke off: {found}") from None
+                words = f"{found}: {failed.words}" if failed.passing else found
+                raise TransientError(f"table {self.plan.table}: the source broke off: {words}") from None
             raise cause(self.info, self.plan, statement, snapshot, failed) from None
         except DataError as error:
             if error.column in self.plan.checks:

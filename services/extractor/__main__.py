@@ -31,7 +31,7 @@ from services.extractor.dry_run import dry_run, show
 from services.extractor.extraction import Extractor, Outcome
 from services.extractor.progress import open_progress
 from services.extractor.reading.reader import Engine
-from services.extractor.source.database import OPTIONS, conninfo, environment, refuses_options
+from services.extractor.source.connection import OPTIONS, conninfo, environment, refuses_options
 from services.extractor.source.terms import hashed
 from services.extractor.tasks import Task
 

@@ -35,7 +35,8 @@ from services.extractor.reading.guard import SourceRewritten
 from services.extractor.reading.reader import Engine
 from services.extractor.reading.reading import Read, Reading, Troubled
 from services.extractor.reading.work import Work, share, shared_plan, shared_plans
-from services.extractor.source.database import Source, conninfo, open_source
+from services.extractor.source.connection import conninfo
+from services.extractor.source.database import Source, open_source
 from services.extractor.source.session import Sessions
 from services.extractor.tasks import Task
 

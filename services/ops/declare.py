@@ -12,7 +12,8 @@ from services.core.tables import Column, ColumnType, Mode, SchemaDrift, Table
 from services.extractor.contract.declare import declaration
 from services.extractor.planning.key import look_at_key
 from services.extractor.source.catalog import SourceRelation
-from services.extractor.source.database import Source, conninfo, environment, open_source
+from services.extractor.source.connection import conninfo, environment
+from services.extractor.source.database import Source, open_source
 
 
 def propose(source: str) -> str:

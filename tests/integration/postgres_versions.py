@@ -23,7 +23,7 @@ from local.stack.ports import HOST, choose_ports
 from local.stack.postgres_programs import Binaries, binary_folders, find_binaries, server_user
 from services.core.settings import SourceSettings
 from services.extractor.contract.masking import mask_settings
-from services.extractor.source.database import environment
+from services.extractor.source.connection import environment
 from services.extractor.source.terms import set_terms
 from tests.processes import process
 

@@ -16,8 +16,8 @@ from itertools import pairwise
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.core.manifest import ManifestColumn, Part
-from services.extractor.source.database import Storage
 from services.extractor.source.server import Server
+from services.extractor.source.storage import Storage
 
 MOST_CHUNKS = 512
 """A larger table has larger chunks: each is a document in the state while it is read."""

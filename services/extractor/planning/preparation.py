@@ -32,9 +32,12 @@ from services.extractor.planning.window import (
     window_high,
 )
 from services.extractor.source.catalog import RelationKind
-from services.extractor.source.database import Estimate, Source, SourceClock, Storage, conninfo, open_source
+from services.extractor.source.clock import SourceClock
+from services.extractor.source.connection import conninfo
+from services.extractor.source.database import Estimate, Source, open_source
 from services.extractor.source.origin import Origin
 from services.extractor.source.sql import quoted, relation_sql
+from services.extractor.source.storage import Storage
 from services.extractor.source.terms import hashed
 
 INDEX_PAGES = 1_000

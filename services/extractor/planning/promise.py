@@ -12,7 +12,7 @@ from services.core.errors import ConfigurationError
 from services.core.tables import Mode, Table
 from services.extractor.planning.local_time import FIRST, earlier
 from services.extractor.source.catalog import RelationKind
-from services.extractor.source.database import SourceClock
+from services.extractor.source.clock import SourceClock
 from services.extractor.source.origin import Origin
 
 

@@ -9,7 +9,7 @@ from services.extractor.contract.mapping import Read
 from services.extractor.planning.cursor import SettledCursor
 from services.extractor.planning.local_time import earlier
 from services.extractor.planning.promise import seen_until
-from services.extractor.source.database import SourceClock
+from services.extractor.source.clock import SourceClock
 from services.extractor.source.origin import Origin
 from services.extractor.source.sql import relation_sql
 

@@ -2,8 +2,8 @@
 
 from services.core.errors import TransientError
 from services.extractor.planning.plan import Plan
-from services.extractor.source.database import Storage
 from services.extractor.source.server import Server
+from services.extractor.source.storage import Storage
 
 
 class SourceRewritten(TransientError):

@@ -1,16 +1,14 @@
 """What PostgreSQL makes of a cursor's expression: its type, and whether it depends on the session's time zone."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 
 from services.core.errors import ConfigurationError
 from services.core.tables import Table
 from services.extractor.source.catalog import SourceRelation
+from services.extractor.source.connection import Connection
 from services.extractor.source.sql import bracketed, quoted, relation_sql
-
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 _ZONES = ("UTC", "Asia/Kathmandu", "America/Sao_Paulo")
 """No two of them ever show the same time, and at the tried hour they are in different days."""

@@ -4,30 +4,26 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import psycopg
 import structlog
-from psycopg.conninfo import make_conninfo
-from tenacity import retry, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential_jitter
 
 from services.core.errors import ConfigurationError
-from services.core.settings import SourceSettings
 from services.core.tables import Table
 from services.extractor.source.catalog import SourceRelation, filled_columns, primary_key, read_relation
+from services.extractor.source.clock import SourceClock, read_clock
+from services.extractor.source.connection import Connection, connect
 from services.extractor.source.cursor import CursorType, read_cursor_type
-from services.extractor.source.errors import PROTOCOL_VIOLATION, may_pass, one_line
+from services.extractor.source.errors import may_pass, one_line
 from services.extractor.source.keys import KeyFacts, read_key
 from services.extractor.source.locks import WAIT, foreign_locks
 from services.extractor.source.origin import Origin, read_origin
-from services.extractor.source.refusal import spoken, sqlstate_of_refusal
 from services.extractor.source.server import Server, read_server
 from services.extractor.source.sql import quoted, text_literal
+from services.extractor.source.storage import Storage, read_storage
 from services.extractor.source.terms import (
-    APPLICATION,
-    MARK,
-    PROCESS,
     check_options,
     check_terms,
     hashed,
@@ -35,62 +31,7 @@ from services.extractor.source.terms import (
     set_terms,
 )
 
-Connection = psycopg.Connection[tuple[Any, ...]]
-
 log = structlog.get_logger()
-
-UNSEEN = timedelta(seconds=1)
-"""How far behind the source's clock a window ends at least. A transaction takes its time (now()) a moment before
-pg_stat_activity shows it, and its process can be paused in between: for less than this, nothing is lost."""
-
-# A backend that has begun a transaction may still write, whether it has a transaction id yet or not. Vacuum's workers,
-# walsenders and this pipeline's own reading sessions never write rows, and would hold windows back for as long as they
-# run. Between the transactions of one message (a string of several statements) there is none, and the next ones have
-# the message's time, query_start. A session with track_activities = off shows no time at all: its state is 'disabled';
-# where it was switched on in the middle of a transaction, only the time is missing.
-# Prepared transactions have no backend, and only the time of PREPARE is known, not their start. A replica shows no
-# transaction of its primary, and rows arrive there with the transaction replayed last.
-# https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
-_CLOCK = """
-WITH others AS NOT MATERIALIZED (
-  SELECT * FROM pg_catalog.pg_stat_activity
-  WHERE datname = current_database() AND pid <> pg_backend_pid()
-    AND coalesce(backend_type, '') NOT IN ('autovacuum worker', 'walsender')
-    AND NOT (application_name = %(application)s AND usename = current_user)
-)
-SELECT
-  clock_timestamp() - %(unseen)s,
-  (SELECT min(coalesce(xact_start, CASE WHEN state IN ('active', 'fastpath function call') THEN query_start END))
-    FROM others),
-  (SELECT min(prepared) FROM pg_catalog.pg_prepared_xacts WHERE database = current_database()),
-  (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
-    OR pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
-  (SELECT coalesce(bool_or(state = 'disabled' OR (xact_start IS NULL AND state IS DISTINCT FROM 'idle'
-      AND (state LIKE 'idle in transaction%%' OR backend_xid IS NOT NULL OR backend_xmin IS NOT NULL))), false)
-    FROM others),
-  CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_xact_replay_timestamp(), '-infinity') END
-"""
-
-_STORAGE = """
-WITH RECURSIVE tree AS (
-  SELECT c.oid, c.oid AS root FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  WHERE n.nspname = %s AND c.relname = %s
-  UNION
-  SELECT i.inhrelid, tree.root FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
-)
-SELECT
-  c.oid,
-  c.relkind::text = ANY ('{r,m}') AND a.amname = 'heap' AND pg_catalog.has_table_privilege(tree.root, 'SELECT'),
-  pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint,
-  pg_catalog.pg_table_size(c.oid),
-  greatest(c.reltuples, 0),
-  pg_catalog.pg_relation_filenode(c.oid)
-FROM tree
-JOIN pg_catalog.pg_class c ON c.oid = tree.oid
-LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam
-WHERE c.relkind <> 'p'
-ORDER BY c.oid
-"""
 
 _WAITED_FOR = """
 SELECT EXISTS (
@@ -113,45 +54,6 @@ ORDER BY c.oid
 
 
 @dataclass(frozen=True)
-class SourceClock:
-    """The source's time, and what its open transactions allow; all times UTC."""
-
-    now: datetime
-    """``UNSEEN`` ago: what began until then is in the list of open transactions, or has ended."""
-    oldest_transaction: datetime | None
-    """Start of the oldest open transaction that can be seen."""
-    oldest_prepared: datetime | None
-    """When the oldest prepared transaction was prepared; it began earlier."""
-    sees_others: bool
-    """Whether other users' transactions can be seen at all."""
-    replayed: datetime | None = None
-    """On a replica, when the last transaction it has replayed was committed; None on a primary."""
-    hidden: bool = False
-    """Whether a session is there that does not show when its transaction began (``track_activities = off``)."""
-
-
-@dataclass(frozen=True)
-class Storage:
-    """How a relation's rows are stored, its partitions and children included."""
-
-    pages: int
-    """Pages of all relations together; 0 for a view."""
-    largest: int
-    """Pages of the largest one."""
-    size: int
-    """Bytes, values kept out of line included."""
-    rows: float
-    """The planner's estimate; 0 when the relation was never analysed."""
-    by_pages: bool
-    """Whether rows can be read by ranges of pages: PostgreSQL 14 or newer, tables all the way down, and SELECT on the
-    whole table, which ctid and xmin need."""
-    layout: str
-    """The relations' files, between blanks: another one when its rows are rewritten to other places."""
-    filled: frozenset[str] = frozenset()
-    """Those files that have pages."""
-
-
-@dataclass(frozen=True)
 class Estimate:
     """What the planner expects of a statement."""
 
@@ -159,43 +61,6 @@ class Estimate:
     cost: float
     scans: frozenset[str]
     """Node types: Seq Scan, Index Scan, Bitmap Heap Scan, …"""
-
-
-def conninfo(settings: SourceSettings) -> str:
-    """Libpq connection string. It has no secret: clients print it in their errors. ``environment`` carries the rest."""
-    return make_conninfo(
-        host=settings.postgres_host,
-        port=settings.postgres_port,
-        dbname=settings.postgres_db,
-        user=settings.postgres_user,
-        sslmode=settings.postgres_sslmode,
-        connect_timeout=10,
-        # A server that is gone is noticed while a read waits for it, not hours later.
-        keepalives_idle=30,
-        keepalives_interval=10,
-        keepalives_count=3,
-        tcp_user_timeout=60_000,
-        application_name=APPLICATION,
-        client_encoding="utf8",
-    )
-
-
-OPTIONS = "PGOPTIONS"
-"""Environment variable by which libpq has the startup options of every session."""
-
-
-def environment(settings: SourceSettings, secrets: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What libpq reads from the environment: the password, and ``secrets`` as startup options of every session.
-
-    Neither shows in a statement, an error or the server's list of activities. Without secrets there are no options,
-    which some poolers refuse.
-    """
-    password = settings.postgres_password.get_secret_value()
-    found = {"PGPASSWORD": password} if password else {}
-    if secrets:
-        options = {**secrets, MARK: PROCESS}
-        found[OPTIONS] = " ".join(f"-c {name}={value}" for name, value in options.items())
-    return found
 
 
 class Source:
@@ -402,36 +267,11 @@ class Source:
 
     def clock(self) -> SourceClock:
         """The server's clock and its open transactions, in one statement."""
-        # Within a transaction, the list of activities is the one that was looked at first.
-        self._connection.execute("SELECT pg_catalog.pg_stat_clear_snapshot()")
-        # -infinity (nothing replayed yet) has no datetime; a text has.
-        row = self._connection.execute(
-            _CLOCK.replace("END\n", "END::text\n"), {"unseen": UNSEEN, "application": APPLICATION}
-        ).fetchone()
-        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-        now, oldest, prepared, sees_others, hidden, replayed = row
-        return SourceClock(
-            now=now,
-            oldest_transaction=oldest,
-            oldest_prepared=prepared,
-            sees_others=bool(sees_others),
-            replayed=_replayed(replayed, now),
-            hidden=bool(hidden),
-        )
+        return read_clock(self._connection)
 
     def storage(self, table: Table) -> Storage:
         """How the table's rows are stored."""
-        rows = self._connection.execute(_STORAGE, (table.schema_name, table.relation_name)).fetchall()
-        ranged = self._connection.info.server_version >= 140_000
-        return Storage(
-            pages=sum(int(row[2] or 0) for row in rows),
-            largest=max((int(row[2] or 0) for row in rows), default=0),
-            size=sum(int(row[3] or 0) for row in rows),
-            rows=sum(float(row[4]) for row in rows),
-            by_pages=ranged and bool(rows) and all(row[1] for row in rows),
-            layout=" ".join(f"{row[0]}/{row[5]}" for row in rows),
-            filled=frozenset(f"{row[0]}/{row[5]}" for row in rows if row[2]),
-        )
+        return read_storage(self._connection, table)
 
     def estimate(self, statement: str, *, index_only: bool = False) -> Estimate:
         """What the planner expects of a statement, without running it; locks what it reads, as ``lock`` does.
@@ -457,58 +297,11 @@ class Source:
         return int(row[0])
 
 
-def _replayed(text: str | None, now: datetime) -> datetime | None:
-    if text is None:
-        return None
-    return datetime.min.replace(tzinfo=now.tzinfo) if text == "-infinity" else datetime.fromisoformat(text)
-
-
 def _scans(node: Mapping[str, Any]) -> Iterator[str]:
     if "Scan" in node["Node Type"]:
         yield node["Node Type"]
     for child in node.get("Plans", []):
         yield from _scans(child)
-
-
-def refuses_options(info: str) -> bool:
-    """Whether startup options are refused, as some poolers do; asked once, and a server that is away does not say.
-
-    Raises nothing: what else is wrong with the connection, the first question says.
-    """
-    try:
-        psycopg.connect(info, autocommit=True).close()
-    except psycopg.OperationalError as error:
-        return spoken(error) and sqlstate_of_refusal(info) == PROTOCOL_VIOLATION
-    return False
-
-
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, psycopg.OperationalError)
-
-
-@retry(
-    retry=retry_if_exception(_may_pass),
-    stop=stop_after_attempt(6) | stop_after_delay(30),
-    wait=wait_exponential_jitter(initial=0.5, max=10),
-    reraise=True,
-)
-def connect(info: str) -> Connection:
-    """Connect, with a few retries over about twenty seconds: a server that restarts is back by then.
-
-    One that does not answer at all is given up sooner than in six times ten seconds: within a minute people see why.
-
-    Raises:
-        ConfigurationError: the server refuses this user, or what is asked of the session.
-        psycopg.OperationalError: the server cannot be reached, or not now.
-    """
-    try:
-        # A pooler may give every transaction another session: no statement is prepared for the next one.
-        return psycopg.connect(info, autocommit=True, prepare_threshold=None)
-    except psycopg.OperationalError as error:
-        code = sqlstate_of_refusal(info) if spoken(error) else None
-        if code is None or may_pass(code, str(error)):
-            raise
-        raise ConfigurationError(f"the source refuses the connection (SQLSTATE {code}): {one_line(error)}") from None
 
 
 @contextmanager

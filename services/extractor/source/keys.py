@@ -2,13 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import psycopg
 
 from services.extractor.source.catalog import TypeKind
-
-Connection = psycopg.Connection[tuple[Any, ...]]
+from services.extractor.source.connection import Connection
 
 
 @dataclass(frozen=True)

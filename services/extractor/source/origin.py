@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import psycopg
-
 from services.extractor.source.catalog import KINDS, RelationKind
-
-Connection = psycopg.Connection[tuple[Any, ...]]
+from services.extractor.source.connection import Connection
 
 
 @dataclass(frozen=True)

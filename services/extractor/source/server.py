@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from pydantic import BaseModel, ConfigDict, Field
 
-Connection = psycopg.Connection[tuple[Any, ...]]
+from services.extractor.source.connection import Connection
 
 
 class Server(BaseModel):

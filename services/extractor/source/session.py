@@ -14,8 +14,10 @@ import psycopg
 import structlog
 
 from services.core.tables import Table
-from services.extractor.source.database import Source, Storage, connect
+from services.extractor.source.connection import connect
+from services.extractor.source.database import Source
 from services.extractor.source.server import Server
+from services.extractor.source.storage import Storage
 
 log = structlog.get_logger()
 

@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
 from services.extractor.planning.plan import ChunkResult, Plan, catch_up_from, page_bounds, whole
-from services.extractor.source.database import Storage
+from services.extractor.source.storage import Storage
 
 EXAMPLES = int(os.environ.get("CREDIX_CATCH_UP_EXAMPLES", "1000"))
 CIRCLE = 2**32

@@ -5,8 +5,8 @@ import pytest
 from services.core.errors import TransientError
 from services.extractor.planning.plan import Plan
 from services.extractor.reading.guard import SourceRewritten, check_server, check_storage
-from services.extractor.source.database import Storage
 from services.extractor.source.server import Server, answered, asking
+from services.extractor.source.storage import Storage
 
 PRIMARY = Server(database=5, in_recovery=False, system="71", timeline=1, position=1_000)
 REPLICA = PRIMARY.model_copy(update={"in_recovery": True})

@@ -17,7 +17,7 @@ from services.extractor.planning.plan import (
     rows_in_memory,
     whole,
 )
-from services.extractor.source.database import Storage
+from services.extractor.source.storage import Storage
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 CHUNK_PAGES = 8192

@@ -24,7 +24,7 @@ from services.extractor.planning.window import (
     window_high,
 )
 from services.extractor.source.catalog import SourceColumn
-from services.extractor.source.database import SourceClock
+from services.extractor.source.clock import SourceClock
 from services.extractor.source.origin import Origin
 
 NOW = datetime(2026, 11, 22, 17, 30, 0, 123456, tzinfo=UTC)

@@ -12,7 +12,7 @@ from services.extractor.planning.local_time import FIRST
 from services.extractor.planning.promise import EXACT, RULES, Does, Unseen, check_lookback, seen_until, unseen
 from services.extractor.planning.window import window_high
 from services.extractor.source.catalog import RelationKind
-from services.extractor.source.database import SourceClock
+from services.extractor.source.clock import SourceClock
 from services.extractor.source.origin import Member, Origin, Subscription
 
 REPOSITORY = Path(__file__).parents[3]

@@ -6,7 +6,7 @@ from services.core.batch import Batch, BatchState
 from services.core.errors import PipelineError
 from services.core.tables import Cursor, Mode
 from services.core.warehouse import hashed_table_id
-from services.extractor.source.database import UNSEEN
+from services.extractor.source.clock import UNSEEN
 from tests.unit.extractor.history.bucket import LANDING
 from tests.unit.extractor.history.counting import COUNTS
 from tests.unit.extractor.history.history import History

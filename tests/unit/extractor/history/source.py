@@ -13,11 +13,13 @@ from services.core.errors import TransientError
 from services.core.tables import Table
 from services.extractor.planning.plan import Plan
 from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation, TypeKind
+from services.extractor.source.clock import UNSEEN, SourceClock
 from services.extractor.source.cursor import CursorType
-from services.extractor.source.database import UNSEEN, Estimate, SourceClock, Storage
+from services.extractor.source.database import Estimate
 from services.extractor.source.keys import KeyFacts, ValueType
 from services.extractor.source.origin import Member, Origin
 from services.extractor.source.server import Server
+from services.extractor.source.storage import Storage
 from tests.unit.extractor.history.cells import Cells
 from tests.unit.extractor.history.counting import COUNTS
 from tests.unit.extractor.history.processes import Process

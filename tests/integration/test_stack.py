@@ -346,8 +346,11 @@ def test_a_component_that_fails_is_named_and_the_rest_is_stopped(tmp_path: Path)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("moment", ["postgres ready", "warehouse starting", "resources starting"])
 def test_an_interrupted_up_leaves_nothing(tmp_path: Path, number: signal.Signals, moment: str) -> None:
+    # Whoever started the tests may let them ignore signals, as nohup does, and children inherit that.
     program = (
-        "import sys; from local.stack.options import StackOptions; from local.stack.stack import up\n"
+        "import signal, sys; from local.stack.options import StackOptions; from local.stack.stack import up\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_DFL); signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "up(StackOptions.model_validate_json(sys.argv[1]), lambda p: print(p.name, p.state, flush=True))"
     )
     asked = options(tmp_path)

@@ -1,41 +1,15 @@
 """Cursors of every type, on real servers: what PostgreSQL says of them, and what they bring when rows come late."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.integration.extractor_harness import (
     Bench,
-    Place,
     Row,
-    Server,
     incremental,
-    own_server,
-    place_on,
 )
 from tests.integration.merged_runs import ITEM, Runs, open_transaction
-from tests.integration.postgres_versions import VERSIONS
 
 SAO_PAULO = "America/Sao_Paulo"
-
-
-@pytest.fixture(scope="module", params=VERSIONS, ids=[f"postgresql{version}" for version in VERSIONS])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with own_server(tmp_path_factory.mktemp("server"), request.param) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def place(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with place_on(server.dsn, tmp_path_factory.mktemp("place")) as place:
-        yield place
-
-
-@pytest.fixture
-def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
-    with place.bench(tmp_path) as bench:
-        yield bench
 
 
 def declare(bench: Bench, cursors: dict[str, Row]) -> None:

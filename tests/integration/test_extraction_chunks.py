@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import psutil
 import pytest
@@ -33,12 +32,6 @@ KINDS = ("plain", "family", "divided", "materialized", "seen", "never_analysed")
 def place(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with place_on(postgres_dsn, tmp_path_factory.mktemp("chunks")) as place:
         yield place
-
-
-@pytest.fixture
-def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
-    with place.bench(tmp_path) as bench:
-        yield bench
 
 
 def chunks_of(batch: Landed) -> set[str]:

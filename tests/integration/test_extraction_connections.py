@@ -28,7 +28,6 @@ from tests.integration.extractor_harness import (
     incremental,
     newest,
     own_server,
-    place_on,
 )
 
 CERTIFIED = "localhost"
@@ -94,18 +93,6 @@ def server(sockets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         settings.write_text(f"{settings.read_text()}ssl = on\n")
         server.start()
         yield server
-
-
-@pytest.fixture(scope="module")
-def place(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with place_on(server.dsn, tmp_path_factory.mktemp("connections")) as place:
-        yield place
-
-
-@pytest.fixture
-def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
-    with place.bench(tmp_path) as bench:
-        yield bench
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -28,7 +27,6 @@ from tests.integration.extractor_harness import (
     Database,
     Key,
     Landed,
-    Place,
     Row,
     Server,
     declared,
@@ -36,7 +34,6 @@ from tests.integration.extractor_harness import (
     incremental,
     newest,
     own_server,
-    place_on,
     wait_until,
 )
 
@@ -45,18 +42,6 @@ from tests.integration.extractor_harness import (
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with own_server(tmp_path_factory.mktemp("server")) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def place(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with place_on(server.dsn, tmp_path_factory.mktemp("faults")) as place:
-        yield place
-
-
-@pytest.fixture
-def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
-    with place.bench(tmp_path) as bench:
-        yield bench
 
 
 def room_at_the_front(database: Database, table: str = "big", gone: int = 700) -> None:

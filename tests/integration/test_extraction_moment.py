@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -42,12 +41,6 @@ FOREIGN_TIMES = 5
 def place(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with place_on(postgres_dsn, tmp_path_factory.mktemp("moment")) as place:
         yield place
-
-
-@pytest.fixture
-def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
-    with place.bench(tmp_path) as bench:
-        yield bench
 
 
 def filled(number: int) -> str:

@@ -7,7 +7,6 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -18,14 +17,12 @@ from tests.integration.extractor_harness import (
     ROLE,
     Bench,
     Columns,
-    Place,
     Row,
     Running,
     Server,
     declared,
     incremental,
     own_server,
-    place_on,
 )
 
 SECRET = "the key of the masks"  # noqa: S105 - made for this test
@@ -36,18 +33,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """It logs every statement."""
     with own_server(tmp_path_factory.mktemp("server"), log_statement="all") as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def place(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with place_on(server.dsn, tmp_path_factory.mktemp("output")) as place:
-        yield place
-
-
-@pytest.fixture
-def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
-    with place.bench(tmp_path) as bench:
-        yield bench
 
 
 def documents(bench: Bench) -> list[tuple[object, ...]]:

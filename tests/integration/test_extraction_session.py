@@ -5,7 +5,6 @@ https://www.pgbouncer.org/config.html
 
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from psycopg import sql
@@ -58,12 +57,6 @@ def place(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 alter = sql.SQL("ALTER DATABASE {} SET {} = {}")
                 connection.execute(alter.format(name, sql.Identifier(setting), sql.Literal(value)))
         yield place
-
-
-@pytest.fixture
-def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
-    with place.bench(tmp_path) as bench:
-        yield bench
 
 
 TEXTS = {

@@ -3,7 +3,6 @@
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -22,37 +21,15 @@ from tests.integration.extractor_harness import (
     ROLE,
     Bench,
     Connection,
-    Place,
     Row,
     Server,
     declared,
     incremental,
     newest,
-    own_server,
-    place_on,
 )
 from tests.integration.merged_runs import Runs
-from tests.integration.postgres_versions import VERSIONS
 
 CURSOR = {"expression": "updated_at", "type": "timestamp"}
-
-
-@pytest.fixture(scope="module", params=VERSIONS, ids=[f"postgresql{version}" for version in VERSIONS])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with own_server(tmp_path_factory.mktemp("server"), request.param) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def place(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with place_on(server.dsn, tmp_path_factory.mktemp("place")) as place:
-        yield place
-
-
-@pytest.fixture
-def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
-    with place.bench(tmp_path) as bench:
-        yield bench
 
 
 @pytest.fixture

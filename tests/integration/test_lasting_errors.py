@@ -3,32 +3,12 @@
 The function ``refuse`` stands for a server with other messages: it raises a SQLSTATE with words of its own.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.integration.extractor_harness import PASSWORD, ROLE, Bench, Finished, Place, declared, own_server, place_on
-from tests.integration.postgres_versions import VERSIONS
+from tests.integration.extractor_harness import PASSWORD, ROLE, Bench, Finished, declared
 
 VALUE = "a-value-that-nobody-tells"
 COLUMNS = {"id": "INT64", "n": "INT64"}
-
-
-@pytest.fixture(scope="module", params=VERSIONS, ids=[f"postgresql{version}" for version in VERSIONS])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with (
-        own_server(tmp_path_factory.mktemp("server"), request.param) as server,
-        place_on(server.dsn, tmp_path_factory.mktemp("place")) as place,
-    ):
-        yield place
-
-
-@pytest.fixture
-def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
-    with place.bench(tmp_path) as bench:
-        yield bench
 
 
 def views(bench: Bench, **expressions: str) -> None:

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from tests.integration.extractor_harness import (
     Bench,
     Columns,
     Database,
-    Place,
     Server,
     declared,
     incremental,
@@ -27,24 +25,6 @@ CURSOR = {"expression": "updated_at", "type": "timestamp"}
 COLUMNS = "id int PRIMARY KEY, v text, updated_at timestamptz NOT NULL DEFAULT now()"
 FIRST, SECOND = "a mask's key", "another one"
 OLD = "now() - interval '1 day'"
-
-
-@pytest.fixture(scope="module", params=VERSIONS, ids=[f"postgresql{version}" for version in VERSIONS])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with own_server(tmp_path_factory.mktemp("server"), request.param) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def place(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with place_on(server.dsn, tmp_path_factory.mktemp("place")) as place:
-        yield place
-
-
-@pytest.fixture
-def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
-    with place.bench(tmp_path) as bench:
-        yield bench
 
 
 def make(bench: Bench, *names: str) -> None:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -21,11 +20,9 @@ from tests.integration.extractor_harness import (
     Bench,
     Database,
     Finished,
-    Place,
     Server,
     incremental,
     own_server,
-    place_on,
     wait_until,
 )
 from tests.integration.merged_runs import ITEM, Runs, open_transaction
@@ -40,18 +37,6 @@ COLUMNS = "(id int PRIMARY KEY, v text, updated_at timestamptz NOT NULL DEFAULT 
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with own_server(tmp_path_factory.mktemp("server"), request.param, wal_level="logical") as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def place(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with place_on(server.dsn, tmp_path_factory.mktemp("place")) as place:
-        yield place
-
-
-@pytest.fixture
-def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
-    with place.bench(tmp_path) as bench:
-        yield bench
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Tables of which a SELECT list would be longer than PostgreSQL takes."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -16,12 +15,6 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("place")
     with own_server(folder, request.param) as server, place_on(server.dsn, folder) as place:
         yield place
-
-
-@pytest.fixture
-def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
-    with place.bench(tmp_path) as bench:
-        yield bench
 
 
 def test_the_limit_is_postgresqls(bench: Bench) -> None:

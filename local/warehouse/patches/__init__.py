@@ -21,6 +21,7 @@ from local.warehouse.patches import (
     contracts,
     copy_jobs,
     job_ids,
+    literals,
     load_jobs,
     numerics,
     one_thread,
@@ -28,13 +29,14 @@ from local.warehouse.patches import (
     table_changes,
     translation,
     trimming,
+    typed_expressions,
 )
 
 PATCHES = (
     *(one_thread, query_errors, load_jobs, copy_jobs, table_changes, numerics, trimming, contracts),
-    *(translation, job_ids),
+    *(literals, typed_expressions, translation, job_ids),
 )
-"""In the order in which they are applied: the last two wrap what the others put there."""
+"""In the order in which they are applied: the last ones wrap what the others put there."""
 
 
 def apply_patches() -> None:

@@ -5,12 +5,11 @@ that for an empty result. BigQuery answers with the error's own status (400 ``in
 same now holds here. A job made by ``jobs.insert`` still ends with the error in its status, as in BigQuery.
 """
 
-import functools
 from typing import Any
 
 from bqemulator.api.routes import jobs
 from bqemulator.domain.errors import DomainError
-from bqemulator.jobs.executor import execute_query_job as _execute
+from bqemulator.jobs import executor
 
 from local.warehouse.patches.replace import replace
 
@@ -38,10 +37,9 @@ def apply() -> None:
     replace(jobs, "_execute_query_or_failed_meta", _end_with_error)
 
 
-@functools.wraps(_execute)
 async def _raise(*args: Any, **kwargs: Any) -> Any:
     try:
-        return await _execute(*args, **kwargs)
+        return await executor.execute_query_job(*args, **kwargs)
     except jobs._SQL_EXECUTION_DOMAIN_ERRORS as cause:
         raise _query_error(cause) from cause
 

@@ -126,7 +126,7 @@ def guards(warehouse_endpoint: Warehouse, tmp_path_factory: pytest.TempPathFacto
 
 # The column, and the change of the model.
 CONTRACT = {
-    "a float": ("risk_score", "numeric '0.4' *", "0.4 *"),
+    "a float": ("risk_score", "numeric '0.4' *", "cast(0.4 as float64) *"),
     "another name": ("payment_tier", "as payment_tier", "as tier"),
     "a column less": ("best_days_from_due_date", "    totals.best_days_from_due_date,\n", ""),
 }

@@ -20,21 +20,25 @@ bqemulator without them fails at start, loudly.
 from local.warehouse.patches import (
     contracts,
     copy_jobs,
+    floats,
     job_ids,
     literals,
     load_jobs,
+    metadata_tables,
+    moments,
     numerics,
     one_thread,
     query_errors,
     table_changes,
+    texts,
     translation,
     trimming,
     typed_expressions,
 )
 
 PATCHES = (
-    *(one_thread, query_errors, load_jobs, copy_jobs, table_changes, numerics, trimming, contracts),
-    *(literals, typed_expressions, translation, job_ids),
+    *(one_thread, query_errors, load_jobs, copy_jobs, table_changes, trimming, contracts, metadata_tables),
+    *(literals, numerics, texts, moments, floats, typed_expressions, translation, job_ids),
 )
 """In the order in which they are applied: the last ones wrap what the others put there."""
 

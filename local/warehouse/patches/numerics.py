@@ -15,17 +15,19 @@ from typing import Any
 
 import duckdb
 from bqemulator.domain.errors import UnsupportedFeatureError
+from bqemulator.sql import parameters
 from bqemulator.sql.rules import TranslationRule, register
 from bqemulator.storage import arrow_bridge, type_map
 from sqlglot import exp
 
+from local.warehouse import parquet_schema
 from local.warehouse.patches import typed_expressions
 from local.warehouse.patches.replace import replace
 from local.warehouse.patches.typed_expressions import call, is_type, set_type, type_of
 
 INT64, FLOAT64, STRING = exp.DType.BIGINT, exp.DType.DOUBLE, exp.DType.TEXT
 NUMERIC, BIGNUMERIC = exp.DType.DECIMAL, exp.DType.BIGDECIMAL
-BIGNUMERIC_DIGITS, BIGNUMERIC_DECIMALS = 38, 18
+BIGNUMERIC_DIGITS, BIGNUMERIC_DECIMALS = parquet_schema.BIGNUMERIC.precision, parquet_schema.BIGNUMERIC.scale
 NUMERIC_IN_DUCKDB = "DECIMAL(38, 9)"
 BIGNUMERIC_IN_DUCKDB = f"DECIMAL({BIGNUMERIC_DIGITS}, {BIGNUMERIC_DECIMALS})"
 
@@ -75,6 +77,7 @@ def apply() -> None:
     typed_expressions.add(REWRITINGS, FUNCTIONS, _create_exact_functions)
     register(_WideDecimal)
     type_map._BQ_TO_DUCKDB["BIGNUMERIC"] = BIGNUMERIC_IN_DUCKDB
+    parameters._BQ_SCALAR_TO_DUCKDB["BIGNUMERIC"] = BIGNUMERIC_IN_DUCKDB
     type_map._DUCKDB_TO_BQ[BIGNUMERIC_IN_DUCKDB] = "BIGNUMERIC"
     replace(type_map, "duckdb_to_bq", _duckdb_to_bq)
     replace(arrow_bridge, "arrow_type_to_bq_type_name", _arrow_type_to_bq)
@@ -118,25 +121,25 @@ def big_quotient(a: str, b: str) -> Decimal:
     return _bignumeric(_exact.divide(Decimal(a), Decimal(b)))
 
 
-def bignumeric_of_text(text: str) -> Decimal:
-    """Return a text as BIGNUMERIC.
+def bignumeric_of_text(text: str | None) -> Decimal | None:
+    """Return a text as BIGNUMERIC, None for None.
 
     Raises:
         ArithmeticError: it is no number, or the local warehouse has no digits for it.
     """
-    number = _number(text)
-    if number is None:
+    number = None if text is None else _number(text)
+    if number is None and text is not None:
         raise ArithmeticError("Invalid BIGNUMERIC value")
-    return _bignumeric(number)
+    return None if number is None else _bignumeric(number)
 
 
-def bignumeric_of_text_if_any(text: str) -> Decimal | None:
+def bignumeric_of_text_if_any(text: str | None) -> Decimal | None:
     """Return a text as BIGNUMERIC, None when it is no number.
 
     Raises:
         ArithmeticError: it is one, but the local warehouse has no digits for it.
     """
-    number = _number(text)
+    number = None if text is None else _number(text)
     return None if number is None else _bignumeric(number)
 
 
@@ -171,11 +174,9 @@ def _create_exact_functions(connection: duckdb.DuckDBPyConnection) -> None:
         connection.create_function(name, function, [text, text], NUMERIC_IN_DUCKDB)  # type: ignore[arg-type, list-item]
     for name, function in {"credix_big_product": big_product, "credix_big_quotient": big_quotient}.items():
         connection.create_function(name, function, [text, text], BIGNUMERIC_IN_DUCKDB)  # type: ignore[arg-type, list-item]
-    for name, parser in {
-        "credix_bignumeric": bignumeric_of_text,
-        "credix_safe_bignumeric": bignumeric_of_text_if_any,
-    }.items():
-        connection.create_function(name, parser, [text], BIGNUMERIC_IN_DUCKDB)  # type: ignore[arg-type, list-item]
+    parsers = {"credix_bignumeric": bignumeric_of_text, "credix_safe_bignumeric": bignumeric_of_text_if_any}
+    for name, parser in parsers.items():
+        connection.create_function(name, parser, [text], BIGNUMERIC_IN_DUCKDB, null_handling="special")  # type: ignore
 
 
 class _WideDecimal(TranslationRule):
@@ -297,16 +298,14 @@ def _summed(node: Any) -> Any:
         return None
     if isinstance(aggregate, exp.Sum | exp.CountIf) and is_type(aggregate, INT64):
         return _to("INT64", node.copy())
-    if isinstance(aggregate, exp.Avg) and is_type(aggregate, NUMERIC):
-        total, count = node.copy(), node.copy()
-        for copy, kind in ((total, exp.Sum), (count, exp.Count)):
-            averaged = copy.this if isinstance(copy, exp.Window) else copy
-            made = kind(this=averaged.this.copy())
-            if isinstance(copy, exp.Window):
-                averaged.replace(made)
-        if not isinstance(node, exp.Window):
-            total, count = exp.Sum(this=node.this.copy()), exp.Count(this=node.this.copy())
-        return call("credix_divide", total, count)
+    if isinstance(aggregate, exp.Avg) and is_type(aggregate, NUMERIC, BIGNUMERIC):
+        parts = [kind(this=aggregate.this.copy()) for kind in (exp.Sum, exp.Count)]
+        if isinstance(node, exp.Window):
+            windows = [node.copy(), node.copy()]
+            for window, part in zip(windows, parts, strict=True):
+                window.set("this", part)
+            parts = windows
+        return _divided(set_type(exp.Div(this=parts[0], expression=parts[1]), type_of(aggregate)))
     return None
 
 

@@ -29,6 +29,13 @@ Rewriting = Callable[[Any], Any]
 _REWRITINGS: dict[type, list[Rewriting]] = {}
 _SETUPS: list[Callable[[duckdb.DuckDBPyConnection], None]] = []
 _LEGACY_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
+_SYNONYMS = {
+    **dict.fromkeys((exp.DType.INT, exp.DType.SMALLINT, exp.DType.TINYINT), exp.DType.BIGINT),
+    **dict.fromkeys((exp.DType.VARCHAR, exp.DType.CHAR), exp.DType.TEXT),
+    exp.DType.FLOAT: exp.DType.DOUBLE,
+    exp.DType.VARBINARY: exp.DType.BINARY,
+    exp.DType.TIMESTAMP: exp.DType.DATETIME,
+}
 _NUMBER, _TYPE = "credix number", "credix type"
 
 _register_builtins = DuckDBEngine._register_builtin_udfs
@@ -135,7 +142,12 @@ def _find_types(tree: Any, nodes: list[Any], schemas: dict[str, Any]) -> None:
     for node in annotated.walk():
         number = node.meta.get(_NUMBER)
         if number is not None and node.type is not None:
-            nodes[number].meta[_TYPE] = node.type
+            nodes[number].meta[_TYPE] = bigquery_type(node.type)
+
+
+def bigquery_type(kind: Any) -> Any:
+    """Return the type that BigQuery knows; sqlglot has INT for a literal, and more than one for text."""
+    return exp.DataType(this=_SYNONYMS[kind.this]) if kind.this in _SYNONYMS else kind
 
 
 def type_of(node: Any) -> Any:

@@ -37,7 +37,7 @@ class GoogleSql:
         """
         self.engine = Instance()
         self.language = bigquery_language(self.engine)
-        self._views: dict[str, list[dict[str, Any]]] = {}
+        self._views: dict[str, Statement] = {}
 
     def analyze(
         self,
@@ -74,8 +74,20 @@ class GoogleSql:
                 return statements
             request.parse_resume_location.byte_position = response.resume_byte_position
 
+    def tables_of(self, sql: str) -> list[list[str]]:
+        """The paths of the tables that one statement reads or changes, as it writes them.
+
+        Raises:
+            Refused: it is none that can be parsed.
+        """
+        request = local_service_pb2.ExtractTableNamesFromStatementRequest(sql_statement=with_paths_apart(sql))
+        request.options.CopyFrom(self.language)
+        response = local_service_pb2.ExtractTableNamesFromStatementResponse
+        found = self.engine.call("ExtractTableNamesFromStatement", request, response)
+        return [list(name.table_name_segment) for name in found.table_name]
+
     def with_views(self, tables: Sequence[Table]) -> list[Table]:
-        """The tables, every view with the columns that the analyzer finds in its query.
+        """The tables, every view with the columns that the analyzer finds in its query, and that ``"statement"``.
 
         Raises:
             Refused: a view's query is refused.
@@ -88,17 +100,18 @@ class GoogleSql:
                 if table.get("view"):
                     words = words_of(table["view"])
                     below = [typed(each) for each in tables if each is not table and path_of(each)[-1] in words]
-                    done[name] = {**table, "fields": self._fields_of_view(table["view"], below)}
+                    statement = self._view(table["view"], below)
+                    done[name] = {**table, "fields": statement.fields, "statement": statement}
                 else:
                     done[name] = table
             return done[name]
 
         return [typed(table) for table in tables]
 
-    def _fields_of_view(self, query: str, below: list[Table]) -> list[dict[str, Any]]:
+    def _view(self, query: str, below: list[Table]) -> Statement:
         key = json.dumps([query, [[path_of(table), table["fields"]] for table in below]], sort_keys=True)
         if key not in self._views:
-            self._views[key] = self.analyze(query, below)[-1].fields
+            self._views[key] = self.analyze(query, below)[-1]
         return self._views[key]
 
 

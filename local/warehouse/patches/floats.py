@@ -2,7 +2,7 @@
 
 In DuckDB, NaN equals itself and is greater than everything. In BigQuery every comparison with NaN is false (``!=`` true),
 it is the least in an order, and MIN, MAX, LEAST and GREATEST of values with a NaN among them are NaN. The same now holds
-here for values that are known to be FLOAT64; in IN, USING and simple CASE, NaN is still DuckDB's.
+here for values that are known to be FLOAT64, but for what a join's USING or IN with a query compares.
 """
 
 from typing import Any
@@ -49,6 +49,27 @@ def _compared(node: Any) -> Any:
 def _between(node: Any) -> Any:
     operands = (node.this, node.args["low"], node.args["high"])
     return call("credix_between", *operands) if any(is_type(operand, FLOAT64) for operand in operands) else None
+
+
+def _any_of(node: Any) -> Any:
+    if not (is_type(node.this, FLOAT64) and node.expressions):
+        return None
+    return exp.paren(exp.or_(*(call("credix_equal", node.this, option) for option in node.expressions)))
+
+
+def _nullif(node: Any) -> Any:
+    if not is_type(node.this, FLOAT64):
+        return None
+    equal = call("credix_equal", node.this, node.expression)
+    return exp.Case(ifs=[exp.If(this=equal, true=exp.Null())], default=node.this.copy())
+
+
+def _case(node: Any) -> Any:
+    compared = node.args.get("this")
+    if compared is None or not is_type(compared, FLOAT64):
+        return None
+    ifs = [exp.If(this=call("credix_equal", compared, each.this), true=each.args["true"].copy()) for each in node.args["ifs"]]
+    return exp.Case(ifs=ifs, default=node.args.get("default"))
 
 
 def _least(node: Any) -> Any:
@@ -99,6 +120,9 @@ def _ordered(node: Any) -> Any:
 REWRITINGS = {
     **dict.fromkeys((*_COMPARISONS, exp.NEQ), _compared),
     exp.Between: _between,
+    exp.In: _any_of,
+    exp.Nullif: _nullif,
+    exp.Case: _case,
     exp.Least: _least,
     exp.Min: _minimum,
     exp.Window: _minimum,

@@ -66,6 +66,8 @@ def _plain(token: re.Match[str], sql: str) -> str:
         return " "
     if token["literal"] is None:
         return token[0]
+    if sql[token.end() : token.end() + 1] in ("'", '"') and token["literal"]:
+        raise InvalidQueryError(f"Syntax error: Unexpected string literal {_place(sql, token.end())}")
     body = next(token[quoted] for quoted in "abcd" if token[quoted] is not None)
     prefix = (token["prefix"] or "").lower()
     if "b" in prefix:
@@ -102,6 +104,8 @@ def _bytes(body: str, sql: str, start: int) -> bytes:
 
 
 def _illegal(what: str, sql: str, start: int) -> InvalidQueryError:
-    line = sql.count("\n", 0, start) + 1
-    column = start - sql.rfind("\n", 0, start)
-    return InvalidQueryError(f"Syntax error: Illegal escape sequence: {what} [at {line}:{column}]")
+    return InvalidQueryError(f"Syntax error: Illegal escape sequence: {what} {_place(sql, start)}")
+
+
+def _place(sql: str, start: int) -> str:
+    return f"[at {sql.count(chr(10), 0, start) + 1}:{start - sql.rfind(chr(10), 0, start)}]"

@@ -4,14 +4,15 @@ DuckDB's weeks start on Monday where BigQuery's start on Sunday, its difference 
 between them where BigQuery's counts whole units, and its microseconds have the seconds in them. Now they are BigQuery's.
 """
 
+import re
 from typing import Any
 
 from sqlglot import exp
 
 from local.warehouse.patches import typed_expressions
-from local.warehouse.patches.texts import TIMESTAMP
-from local.warehouse.patches.typed_expressions import call, set_type, type_of
+from local.warehouse.patches.typed_expressions import call, set_type
 
+_DAYS = ["SUNDAY", "MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY"]
 _MICROSECONDS = {
     "MICROSECOND": 1,
     "MILLISECOND": 1_000,
@@ -23,14 +24,15 @@ _MICROSECONDS = {
 
 FUNCTIONS = """
 CREATE OR REPLACE MACRO credix_whole_units(a, b, unit) AS
-    CAST(trunc((epoch_us(CAST(a AS TIMESTAMPTZ)) - epoch_us(CAST(b AS TIMESTAMPTZ)))::DECIMAL(38, 0) // unit) AS BIGINT);
+    (epoch_us(CAST(a AS TIMESTAMPTZ)) - epoch_us(CAST(b AS TIMESTAMPTZ))) // unit;
+CREATE OR REPLACE MACRO credix_floored(x, unit) AS (x - (x % unit + unit) % unit) // unit;
 CREATE OR REPLACE MACRO credix_week_number(x) AS
     (CAST(extract(doy FROM x) AS BIGINT) + 6 - CAST(extract(dow FROM x) AS BIGINT)) // 7;
-CREATE OR REPLACE MACRO credix_week_of_moment(x) AS
-    date_trunc('day', x) - to_days(CAST(extract(dow FROM x) AS INTEGER));
-CREATE OR REPLACE MACRO credix_isoweek_of_moment(x) AS date_trunc('week', x);
-CREATE OR REPLACE MACRO credix_isoweek_of_date(x) AS CAST(date_trunc('week', x) AS DATE);
-CREATE OR REPLACE MACRO credix_isoweeks(a, b) AS date_diff('day', date_trunc('week', b), date_trunc('week', a)) // 7;
+CREATE OR REPLACE MACRO credix_days_into_week(x, first) AS CAST((extract(dow FROM x) - first + 7) % 7 AS INTEGER);
+CREATE OR REPLACE MACRO credix_week_of_moment(x, first) AS date_trunc('day', x) - to_days(credix_days_into_week(x, first));
+CREATE OR REPLACE MACRO credix_week_of_date(x, first) AS CAST(x AS DATE) - credix_days_into_week(CAST(x AS DATE), first);
+CREATE OR REPLACE MACRO credix_weeks(a, b, first) AS
+    date_diff('day', credix_week_of_date(b, first), credix_week_of_date(a, first)) // 7;
 """
 
 
@@ -41,7 +43,15 @@ def apply() -> None:
 
 def _unit(node: Any) -> str:
     unit = node.args.get("unit")
-    return "" if unit is None else str(unit.name or unit.sql("bigquery")).upper()
+    return "" if unit is None else (unit.name if isinstance(unit, exp.Literal) else unit.sql("bigquery")).upper()
+
+
+def _first_day(node: Any) -> Any:
+    """Return the day that the unit's weeks begin with, 0 for Sunday, or None when the unit is no week."""
+    if _unit(node) == "ISOWEEK":
+        return exp.Literal.number(1)
+    week = re.fullmatch(r"WEEK(?:\((\w+)\))?", _unit(node))
+    return exp.Literal.number(_DAYS.index(week[1] or "SUNDAY")) if week else None
 
 
 def _difference(node: Any) -> Any:
@@ -50,28 +60,35 @@ def _difference(node: Any) -> Any:
 
 
 def _truncated_moment(node: Any) -> Any:
-    if node.args.get("zone") is not None:
+    first = _first_day(node)
+    if first is None or node.args.get("zone") is not None:
         return None
-    function = {"WEEK": "credix_week_of_moment", "ISOWEEK": "credix_isoweek_of_moment"}.get(_unit(node))
-    return function and call(function, _moment(node.this))
-
-
-def _moment(node: Any) -> Any:
-    if type_of(node) is not None and type_of(node).this == TIMESTAMP:
-        return node
-    return set_type(exp.cast(node.copy(), "TIMESTAMP", dialect="bigquery"), "TIMESTAMP")
+    kind = "TIMESTAMP" if isinstance(node, exp.TimestampTrunc) else "DATETIME"
+    moment = set_type(exp.cast(node.this.copy(), kind, dialect="bigquery"), kind)
+    return call("credix_week_of_moment", moment, first)
 
 
 def _truncated_date(node: Any) -> Any:
-    return call("credix_isoweek_of_date", node.this) if _unit(node) == "ISOWEEK" else None
+    first = _first_day(node)
+    return first and call("credix_week_of_date", node.this, first)
 
 
 def _difference_of_dates(node: Any) -> Any:
-    return call("credix_isoweeks", node.this, node.expression) if _unit(node) == "ISOWEEK" else None
+    first = _first_day(node)
+    return first and call("credix_weeks", node.this, node.expression, first)
+
+
+def _since_1970(node: Any) -> Any:
+    """Rounded down, also before 1970."""
+    unit = _MICROSECONDS["SECOND" if isinstance(node, exp.UnixSeconds) else "MILLISECOND"]
+    return call("credix_floored", exp.UnixMicros(this=node.this.copy()), exp.Literal.number(unit))
 
 
 def _part(node: Any) -> Any:
     part = node.name.upper()
+    if part == "TIME":
+        local = exp.cast(node.expression.copy(), "DATETIME", dialect="bigquery")
+        return exp.cast(local, "TIME", dialect="bigquery")
     if part == "WEEK":
         return call("credix_week_number", node.expression)
     divisor = {"MICROSECOND": 1_000_000, "MILLISECOND": 1_000}.get(part)
@@ -81,7 +98,10 @@ def _part(node: Any) -> Any:
 REWRITINGS = {
     exp.TimestampDiff: _difference,
     exp.TimestampTrunc: _truncated_moment,
+    exp.DatetimeTrunc: _truncated_moment,
     exp.DateTrunc: _truncated_date,
     exp.DateDiff: _difference_of_dates,
     exp.Extract: _part,
+    exp.UnixSeconds: _since_1970,
+    exp.UnixMillis: _since_1970,
 }

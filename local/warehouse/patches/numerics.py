@@ -42,10 +42,15 @@ CREATE OR REPLACE MACRO credix_nonzero(b) AS CASE WHEN b = 0 THEN error('divisio
 CREATE OR REPLACE MACRO credix_multiply(a, b) AS list_transform(
     [{'a': CAST(a AS DECIMAL(38, 9)), 'b': CAST(b AS DECIMAL(38, 9))}],
     lambda s: CASE
-        WHEN abs(s.a) < 9999999999 AND abs(s.b) < 9999999999 THEN CAST(s.a * s.b AS DECIMAL(38, 9))
-        ELSE credix_wide_product(CAST(s.a AS VARCHAR), CAST(s.b AS VARCHAR))
+        WHEN abs(s['a']) < 9999999999 AND abs(s['b']) < 9999999999 THEN CAST(s['a'] * s['b'] AS DECIMAL(38, 9))
+        ELSE credix_wide_product(CAST(s['a'] AS VARCHAR), CAST(s['b'] AS VARCHAR))
     END
 )[1];
+CREATE OR REPLACE MACRO credix_fits(total) AS CASE
+    WHEN abs(total) > CAST('99999999999999999999999999999.999999999' AS DECIMAL(38, 9)) THEN error('numeric overflow: SUM')
+    ELSE total
+END;
+CREATE OR REPLACE MACRO credix_sign_float64(x) AS CASE WHEN isnan(x) THEN x ELSE CAST(sign(x) AS DOUBLE) END;
 CREATE OR REPLACE MACRO credix_remainder(a, b, quotient) AS CAST(a AS DECIMAL(38, 18)) - quotient * b;
 CREATE OR REPLACE MACRO credix_near(a, b) AS CAST(CAST(a AS DOUBLE) / CAST(b AS DOUBLE) AS DECIMAL(38, 9));
 CREATE OR REPLACE MACRO credix_nearest(a, b) AS
@@ -61,12 +66,13 @@ CREATE OR REPLACE MACRO credix_settled(a, b, quotient) AS CAST(
 CREATE OR REPLACE MACRO credix_divide(a, b) AS list_transform(
     [{'a': CAST(a AS DECIMAL(38, 9)), 'b': CAST(b AS DECIMAL(38, 9))}],
     lambda s: CASE
-        WHEN s.b = 0 THEN error('division by zero')
-        WHEN abs(s.a) < 1e19 AND abs(s.b) < 1e19 AND abs(CAST(s.a AS DOUBLE)) < abs(CAST(s.b AS DOUBLE)) * 1e18
+        WHEN s['a'] IS NULL OR s['b'] IS NULL THEN NULL
+        WHEN s['b'] = 0 THEN error('division by zero')
+        WHEN abs(s['a']) < 1e19 AND abs(s['b']) < 1e19 AND abs(CAST(s['a'] AS DOUBLE)) < abs(CAST(s['b'] AS DOUBLE)) * 1e18
         THEN list_transform(
-            [credix_nearest(s.a, s.b)], lambda quotient: credix_settled(s.a, s.b, quotient)
+            [credix_nearest(s['a'], s['b'])], lambda quotient: credix_settled(s['a'], s['b'], quotient)
         )[1]
-        ELSE credix_wide_quotient(CAST(s.a AS VARCHAR), CAST(s.b AS VARCHAR))
+        ELSE credix_wide_quotient(CAST(s['a'] AS VARCHAR), CAST(s['b'] AS VARCHAR))
     END
 )[1];
 """
@@ -298,6 +304,8 @@ def _summed(node: Any) -> Any:
         return None
     if isinstance(aggregate, exp.Sum | exp.CountIf) and is_type(aggregate, INT64):
         return _to("INT64", node.copy())
+    if isinstance(aggregate, exp.Sum) and is_type(aggregate, NUMERIC):
+        return call("credix_fits", node)
     if isinstance(aggregate, exp.Avg) and is_type(aggregate, NUMERIC, BIGNUMERIC):
         parts = [kind(this=aggregate.this.copy()) for kind in (exp.Sum, exp.Count)]
         if isinstance(node, exp.Window):
@@ -310,7 +318,9 @@ def _summed(node: Any) -> Any:
 
 
 def _signed(node: Any) -> Any:
-    return _to("NUMERIC", node.copy()) if is_type(node.this, NUMERIC) else None
+    if is_type(node.this, FLOAT64):
+        return call("credix_sign_float64", node.this)
+    return _kept_in_type(node)
 
 
 def _cast(node: Any) -> Any:

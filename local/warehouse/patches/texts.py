@@ -44,15 +44,12 @@ _PLAIN = {
 """Literals that both read alike."""
 
 _SCALARS = """
-CREATE OR REPLACE MACRO credix_fraction(t) AS CASE
-    WHEN instr(t, '.') = 0 THEN ''
-    WHEN length(split_part(t, '.', 2)) <= 3 THEN '.' || rpad(split_part(t, '.', 2), 3, '0')
-    ELSE '.' || rpad(split_part(t, '.', 2), 6, '0')
+CREATE OR REPLACE MACRO credix_padded(t, seconds) AS CASE
+    WHEN length(t) = seconds THEN t WHEN length(t) <= seconds + 4 THEN rpad(t, seconds + 4, '0') ELSE rpad(t, seconds + 7, '0')
 END;
-CREATE OR REPLACE MACRO credix_padded(t) AS split_part(t, '.', 1) || credix_fraction(t);
-CREATE OR REPLACE MACRO credix_text_time(x) AS credix_padded(CAST(x AS VARCHAR));
-CREATE OR REPLACE MACRO credix_text_datetime(x) AS credix_padded(CAST(x AS VARCHAR));
-CREATE OR REPLACE MACRO credix_text_timestamp(x) AS credix_padded(CAST(CAST(x AS TIMESTAMP) AS VARCHAR)) || '+00';
+CREATE OR REPLACE MACRO credix_text_time(x) AS credix_padded(CAST(x AS VARCHAR), 8);
+CREATE OR REPLACE MACRO credix_text_datetime(x) AS credix_padded(CAST(x AS VARCHAR), 19);
+CREATE OR REPLACE MACRO credix_text_timestamp(x) AS credix_padded(CAST(CAST(x AS TIMESTAMP) AS VARCHAR), 19) || '+00';
 CREATE OR REPLACE MACRO credix_text_numeric(x) AS rtrim(rtrim(CAST(x AS VARCHAR), '0'), '.');
 CREATE OR REPLACE MACRO credix_text_float64(x) AS CASE
     WHEN x = 0 THEN '0'
@@ -70,7 +67,8 @@ CREATE OR REPLACE MACRO credix_json_int64(x) AS CASE
     WHEN x BETWEEN -9007199254740992 AND 9007199254740992 THEN CAST(x AS VARCHAR) ELSE '"' || CAST(x AS VARCHAR) || '"'
 END;
 CREATE OR REPLACE MACRO credix_json_numeric(x) AS CASE
-    WHEN x BETWEEN -9007199254740992 AND 9007199254740992 AND x = trunc(x) THEN credix_text_numeric(x)
+    WHEN instr(credix_text_numeric(x), '.') = 0 AND x BETWEEN -9007199254740992 AND 9007199254740992
+    THEN credix_text_numeric(x)
     ELSE '"' || credix_text_numeric(x) || '"'
 END;
 CREATE OR REPLACE MACRO credix_json_float64(x) AS CASE
@@ -86,7 +84,7 @@ CREATE OR REPLACE MACRO credix_json_date(x) AS '"' || CAST(x AS VARCHAR) || '"';
 CREATE OR REPLACE MACRO credix_json_time(x) AS '"' || credix_text_time(x) || '"';
 CREATE OR REPLACE MACRO credix_json_datetime(x) AS '"' || replace(credix_text_datetime(x), ' ', 'T') || '"';
 CREATE OR REPLACE MACRO credix_json_timestamp(x) AS
-    '"' || replace(credix_padded(CAST(CAST(x AS TIMESTAMP) AS VARCHAR)), ' ', 'T') || 'Z"';
+    '"' || replace(credix_text_datetime(CAST(x AS TIMESTAMP)), ' ', 'T') || 'Z"';
 CREATE OR REPLACE MACRO credix_json_member(name, value) AS concat(name, ':', coalesce(value, 'null'));
 CREATE OR REPLACE MACRO credix_json_object(members) AS concat('{', array_to_string(members, ','), '}');
 CREATE OR REPLACE MACRO credix_json_or_null(value) AS coalesce(value, 'null');

@@ -36,7 +36,9 @@ _SYNONYMS = {
     exp.DType.VARBINARY: exp.DType.BINARY,
     exp.DType.TIMESTAMP: exp.DType.DATETIME,
 }
-_NUMBER, _TYPE = "credix number", "credix type"
+_NUMBER = "credix number"
+_types: dict[int, tuple[Any, Any]] = {}
+"""By identity, the expressions of the statement at hand with their types; sqlglot's own notes are copied deeply."""
 
 _register_builtins = DuckDBEngine._register_builtin_udfs
 _translate = SQLTranslator.translate
@@ -102,12 +104,15 @@ def _type_of_field(field: Any) -> str:
 def rewrite(bq_sql: str, schemas: dict[str, Any]) -> str:
     """Return the statement with every expression that has a rewriting replaced, innermost first."""
     try:
-        tree = sqlglot.parse_one(bq_sql, read="bigquery")
+        tree: Any = sqlglot.parse_one(bq_sql, read="bigquery")
     except sqlglot.errors.SqlglotError:
         return bq_sql  # bqemulator parses it again, and reports it
     if not isinstance(tree, exp.Query | exp.DML | exp.Merge | exp.Create):
         return bq_sql
     nodes = list(tree.walk())
+    if not any(type(node) in _REWRITINGS for node in nodes):
+        return bq_sql
+    _types.clear()
     _find_types(tree, nodes, schemas)
     changed = False
     for node in reversed(nodes):
@@ -119,22 +124,31 @@ def rewrite(bq_sql: str, schemas: dict[str, Any]) -> str:
                 set_type(replacement, type_of(node))
                 node.replace(replacement)
                 break
-    return tree.sql("bigquery") if changed else bq_sql
+    return str(tree.sql("bigquery", copy=False)) if changed else bq_sql
 
 
 def _find_types(tree: Any, nodes: list[Any], schemas: dict[str, Any]) -> None:
-    """Write the type of every node into its ``meta``; the types are found in a copy, in which names are qualified."""
+    """Note the type of every node; the types are found in a copy, in which names are qualified."""
     for number, node in enumerate(nodes):
         node.meta[_NUMBER] = number
-    projects = {(dataset, name): project for project, sets in schemas.items() for dataset in sets for name in sets[dataset]}
     copy = tree.copy()
+    for node in nodes:
+        del node.meta[_NUMBER]
+    projects = {
+        (dataset, name): project for project, sets in schemas.items() for dataset in sets for name in sets[dataset]
+    }
     for table in copy.find_all(exp.Table):
         project = projects.get((table.db, table.name))
         if project and not table.catalog:
             table.set("catalog", exp.to_identifier(project, quoted=True))
     try:
         qualified = qualify(
-            copy, schema=schemas, dialect="bigquery", infer_schema=True, validate_qualify_columns=False, quote_identifiers=False
+            copy,
+            schema=schemas,
+            dialect="bigquery",
+            infer_schema=True,
+            validate_qualify_columns=False,
+            quote_identifiers=False,
         )
         annotated = annotate_types(qualified, schema=schemas, dialect="bigquery")
     except sqlglot.errors.SqlglotError:
@@ -142,7 +156,7 @@ def _find_types(tree: Any, nodes: list[Any], schemas: dict[str, Any]) -> None:
     for node in annotated.walk():
         number = node.meta.get(_NUMBER)
         if number is not None and node.type is not None:
-            nodes[number].meta[_TYPE] = bigquery_type(node.type)
+            set_type(nodes[number], bigquery_type(node.type))
 
 
 def bigquery_type(kind: Any) -> Any:
@@ -151,14 +165,15 @@ def bigquery_type(kind: Any) -> Any:
 
 
 def type_of(node: Any) -> Any:
-    """Return the type found for an expression, as sqlglot's DataType, or None."""
-    return node.meta.get(_TYPE)
+    """Return the type found for an expression, as sqlglot's DataType, or None. A copy has none."""
+    return _types.get(id(node), (None, None))[1]
 
 
 def set_type(node: Any, kind: Any) -> Any:
     """Give a new expression a type, and return it."""
     if kind is not None:
-        node.meta[_TYPE] = exp.DataType.build(kind, dialect="bigquery") if isinstance(kind, str) else kind
+        found = bigquery_type(exp.DataType.build(kind, dialect="bigquery")) if isinstance(kind, str) else kind
+        _types[id(node)] = (node, found)
     return node
 
 

@@ -27,7 +27,7 @@ def flights() -> pa.Table:
 
 
 def copy_project(source: Path, target: Path) -> None:
-    """Copy a dbt project without its models and tests, and without links: dbt's packages have one to the project itself."""
+    """Copy a dbt project without models, tests and links: dbt's packages have a link to the project itself."""
 
     def left_out(folder: str, names: list[str]) -> set[str]:
         links = {name for name in names if Path(folder, name).is_symlink()}

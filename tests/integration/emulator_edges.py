@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.retry import Retry
 from google.cloud import bigquery
 
 from local.googlesql.analysis import GoogleSql
@@ -27,6 +28,7 @@ from tests.integration.warehouse_fixture import REPOSITORY, start_warehouse
 EDGES = Path(__file__).with_suffix(".yaml")
 DOCUMENT = REPOSITORY / "docs" / "emulator.md"
 BEGIN, END = "<!-- made by tests/integration/emulator_edges.py -->\n", "<!-- end -->\n"
+NEVER = Retry(predicate=lambda _: False)
 TOGETHER = 40
 """Expressions in one statement."""
 CLOSE = 1e-14
@@ -83,8 +85,8 @@ def reasons() -> list[dict[str, Any]]:
 def differences(google: GoogleSql, client: bigquery.Client, asked: Sequence[Edge]) -> list[Difference]:
     """Ask both for every expression, many in one statement, and return what differs."""
     of_google = dict(zip(asked, _answers(lambda sql: _of_google(google, sql), asked), strict=True))
-    # What Google refuses the warehouse should refuse, too. That, and what is known to differ, is asked alone: an error is
-    # sought by asking again and again.
+    # What Google refuses the warehouse should refuse, too. That, and what is known to differ, is asked alone: among
+    # others, an error is found only by asking again and again.
     known = {template for reason in reasons() for template in reason["expressions"]}
     alone = [edge for edge in asked if of_google[edge].type is None or edge.template in known]
     others = [edge for edge in asked if edge not in set(alone)]
@@ -128,9 +130,13 @@ def _of_google(google: GoogleSql, sql: str) -> list[Answer] | None:
 
 def _of_emulator(client: bigquery.Client, sql: str) -> list[Answer] | None:
     try:
-        result = client.query_and_wait(sql, retry=None, job_retry=None)
+        result = client.query(sql, retry=NEVER, job_retry=NEVER).result(retry=NEVER, job_retry=NEVER)
         (row,) = list(result)
-    except (GoogleAPICallError, TypeError, ValueError):  # the latter two: a null in an array, which a client cannot read
+    except (
+        GoogleAPICallError,
+        TypeError,
+        ValueError,
+    ):  # the latter two: a null in an array, which a client cannot read
         return None
     return [Answer(name_of(field.to_api_repr()), value) for field, value in zip(result.schema, row, strict=True)]
 
@@ -169,7 +175,9 @@ def table(found: Iterable[Difference]) -> str:
             several = by_template[template]
             first = several[0]
             more = f" and {len(several) - 1} more" if len(several) > 1 else ""
-            parts.append(f"| {_code(first.edge.sql)}{more} | {_code(str(first.google))} | {_code(str(first.emulator))} |")
+            parts.append(
+                f"| {_code(first.edge.sql)}{more} | {_code(str(first.google))} | {_code(str(first.emulator))} |"
+            )
         parts.append("")
     return "\n".join(parts)
 

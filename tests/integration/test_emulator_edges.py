@@ -1,7 +1,6 @@
-"""Every expression of emulator_edges.yaml on the local warehouse and by Google's evaluator; docs/emulator.md tells it."""
+"""Every expression of emulator_edges.yaml, by the local warehouse and by Google's evaluator; docs/emulator.md tells."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

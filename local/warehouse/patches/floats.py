@@ -1,8 +1,8 @@
 """NaN is no number.
 
-In DuckDB, NaN equals itself and is greater than everything. In BigQuery every comparison with NaN is false (``!=`` true),
-it is the least in an order, and MIN, MAX, LEAST and GREATEST of values with a NaN among them are NaN. The same now holds
-here for values that are known to be FLOAT64, but for what a join's USING or IN with a query compares.
+In DuckDB, NaN equals itself and is greater than everything. In BigQuery every comparison with NaN is false (``!=``
+true), it is the least in an order, and MIN, MAX, LEAST and GREATEST of values with a NaN among them are NaN. The same
+now holds here for values that are known to be FLOAT64, but for what a join's USING or IN with a query compares.
 """
 
 from typing import Any
@@ -68,7 +68,10 @@ def _case(node: Any) -> Any:
     compared = node.args.get("this")
     if compared is None or not is_type(compared, FLOAT64):
         return None
-    ifs = [exp.If(this=call("credix_equal", compared, each.this), true=each.args["true"].copy()) for each in node.args["ifs"]]
+    ifs = [
+        exp.If(this=call("credix_equal", compared, each.this), true=each.args["true"].copy())
+        for each in node.args["ifs"]
+    ]
     return exp.Case(ifs=ifs, default=node.args.get("default"))
 
 
@@ -117,7 +120,7 @@ def _ordered(node: Any) -> Any:
     return node
 
 
-REWRITINGS = {
+REWRITINGS: dict[Any, typed_expressions.Rewriting] = {
     **dict.fromkeys((*_COMPARISONS, exp.NEQ), _compared),
     exp.Between: _between,
     exp.In: _any_of,

@@ -1,8 +1,8 @@
 r"""String literals mean what BigQuery's lexical rules say.
 
-bqemulator leaves ``\u00e3``, ``\x41`` and octal escapes as they are, takes ``\/`` for a backslash and a slash, and looks
-for numbers and types in what it takes for the text between strings: an apostrophe in a comment turns that around. Now
-every literal (quoted once or three times, with ``r`` or ``b`` before it) is read by BigQuery's rules
+bqemulator leaves ``\u00e3``, ``\x41`` and octal escapes as they are, takes ``\/`` for a backslash and a slash, and
+looks for numbers and types in what it takes for the text between strings: an apostrophe in a comment turns that
+around. Now every literal (quoted once or three times, with ``r`` or ``b`` before it) is read by BigQuery's rules
 (https://cloud.google.com/bigquery/docs/reference/standard-sql/lexical#string_and_bytes_literals) before anything else
 looks at the statement, and written as one plain form. Comments go; an illegal escape is refused (400).
 """

@@ -1,7 +1,7 @@
 """The tables that dbt reads for the catalog of its docs: ``__TABLES__`` and INFORMATION_SCHEMA.COLUMN_FIELD_PATHS.
 
-bqemulator refuses both (404). They are now made from its catalog, as its other views of INFORMATION_SCHEMA are. The size
-of a table is null.
+bqemulator refuses both (404). They are now made from its catalog, as its other views of INFORMATION_SCHEMA are. The
+size of a table is null.
 """
 
 from collections.abc import Iterator
@@ -66,7 +66,9 @@ def _name_columns(values: Any) -> None:
         return
     names = [column.name for column in alias.columns]
     selects = [
-        exp.select(*(exp.alias_(cell.copy(), name, quoted=True) for cell, name in zip(row.expressions, names, strict=True)))
+        exp.select(
+            *(exp.alias_(cell.copy(), name, quoted=True) for cell, name in zip(row.expressions, names, strict=True))
+        )
         for row in values.expressions
     ]
     query = selects[0] if len(selects) == 1 else exp.union(*selects, distinct=False)
@@ -75,7 +77,9 @@ def _name_columns(values: Any) -> None:
 
 def _query(columns: dict[str, str], rows: list[tuple[Any, ...]]) -> str:
     def literal(value: Any, kind: str) -> str:
-        text = "NULL" if value is None else exp.Literal.string(value).sql("bigquery") if kind == "STRING" else str(value)
+        text = (
+            "NULL" if value is None else exp.Literal.string(value).sql("bigquery") if kind == "STRING" else str(value)
+        )
         return f"CAST({text} AS {kind})"
 
     def row(values: tuple[Any, ...]) -> str:

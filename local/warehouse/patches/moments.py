@@ -1,7 +1,8 @@
 """Parts of dates and moments, and differences between them, count as BigQuery counts.
 
 DuckDB's weeks start on Monday where BigQuery's start on Sunday, its difference of two TIMESTAMP counts the boundaries
-between them where BigQuery's counts whole units, and its microseconds have the seconds in them. Now they are BigQuery's.
+between them where BigQuery's counts whole units, and its microseconds have the seconds in them. Now they are
+BigQuery's.
 """
 
 import re
@@ -29,8 +30,10 @@ CREATE OR REPLACE MACRO credix_floored(x, unit) AS (x - (x % unit + unit) % unit
 CREATE OR REPLACE MACRO credix_week_number(x) AS
     (CAST(extract(doy FROM x) AS BIGINT) + 6 - CAST(extract(dow FROM x) AS BIGINT)) // 7;
 CREATE OR REPLACE MACRO credix_days_into_week(x, first) AS CAST((extract(dow FROM x) - first + 7) % 7 AS INTEGER);
-CREATE OR REPLACE MACRO credix_week_of_moment(x, first) AS date_trunc('day', x) - to_days(credix_days_into_week(x, first));
-CREATE OR REPLACE MACRO credix_week_of_date(x, first) AS CAST(x AS DATE) - credix_days_into_week(CAST(x AS DATE), first);
+CREATE OR REPLACE MACRO credix_week_of_moment(x, first) AS
+    date_trunc('day', x) - to_days(credix_days_into_week(x, first));
+CREATE OR REPLACE MACRO credix_week_of_date(x, first) AS
+    CAST(x AS DATE) - credix_days_into_week(CAST(x AS DATE), first);
 CREATE OR REPLACE MACRO credix_weeks(a, b, first) AS
     date_diff('day', credix_week_of_date(b, first), credix_week_of_date(a, first)) // 7;
 """
@@ -95,7 +98,7 @@ def _part(node: Any) -> Any:
     return divisor and exp.Mod(this=node.copy(), expression=exp.Literal.number(divisor))
 
 
-REWRITINGS = {
+REWRITINGS: dict[Any, typed_expressions.Rewriting] = {
     exp.TimestampDiff: _difference,
     exp.TimestampTrunc: _truncated_moment,
     exp.DatetimeTrunc: _truncated_moment,

@@ -1,9 +1,9 @@
 """NUMERIC and BIGNUMERIC are exact, and INT64 ends where it ends.
 
 bqemulator takes NUMERIC without parameters for DuckDB's default decimal, with 18 digits and 3 decimals, divides as
-DOUBLE, multiplies into ever more decimals, and sums INT64 beyond its range. In BigQuery NUMERIC has 38 digits, 9 of them
-decimals; products, quotients and averages are rounded to the 9th decimal, half away from zero; what does not fit, and a
-division by zero, is an error. The same now holds here.
+DOUBLE, multiplies into ever more decimals, and sums INT64 beyond its range. In BigQuery NUMERIC has 38 digits, 9 of
+them decimals; products, quotients and averages are rounded to the 9th decimal, half away from zero; what does not fit,
+and a division by zero, is an error. The same now holds here.
 
 BIGNUMERIC has 76 digits in BigQuery, 38 of them decimals. DuckDB's decimals have 38: here it has 20 digits before the
 point and 18 after it. A value, a product or a quotient that needs more is an error, never another value.
@@ -18,6 +18,7 @@ from bqemulator.domain.errors import UnsupportedFeatureError
 from bqemulator.sql import parameters
 from bqemulator.sql.rules import TranslationRule, register
 from bqemulator.storage import arrow_bridge, type_map
+from duckdb.func import FunctionNullHandling
 from sqlglot import exp
 
 from local.warehouse import parquet_schema
@@ -35,8 +36,8 @@ _LOWEST_INT64 = "9223372036854775808"
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE)
 _exact = decimal.Context(prec=160, rounding=decimal.ROUND_HALF_UP)
 
-# Operands are bound to a lambda's parameter, so that each is computed once. A quotient starts with DOUBLE's, adds what is
-# missing, then settles the ties; that is exact as long as it has fewer than 21 digits before the point.
+# Operands are bound to a lambda's parameter, so that each is computed once. A quotient starts with DOUBLE's, adds what
+# is missing, then settles the ties; what is too large for that is calculated in Python.
 FUNCTIONS = """
 CREATE OR REPLACE MACRO credix_nonzero(b) AS CASE WHEN b = 0 THEN error('division by zero') ELSE b END;
 CREATE OR REPLACE MACRO credix_multiply(a, b) AS list_transform(
@@ -47,7 +48,8 @@ CREATE OR REPLACE MACRO credix_multiply(a, b) AS list_transform(
     END
 )[1];
 CREATE OR REPLACE MACRO credix_fits(total) AS CASE
-    WHEN abs(total) > CAST('99999999999999999999999999999.999999999' AS DECIMAL(38, 9)) THEN error('numeric overflow: SUM')
+    WHEN abs(total) > CAST('99999999999999999999999999999.999999999' AS DECIMAL(38, 9))
+    THEN error('numeric overflow: SUM')
     ELSE total
 END;
 CREATE OR REPLACE MACRO credix_sign_float64(x) AS CASE WHEN isnan(x) THEN x ELSE CAST(sign(x) AS DOUBLE) END;
@@ -68,7 +70,8 @@ CREATE OR REPLACE MACRO credix_divide(a, b) AS list_transform(
     lambda s: CASE
         WHEN s['a'] IS NULL OR s['b'] IS NULL THEN NULL
         WHEN s['b'] = 0 THEN error('division by zero')
-        WHEN abs(s['a']) < 1e19 AND abs(s['b']) < 1e19 AND abs(CAST(s['a'] AS DOUBLE)) < abs(CAST(s['b'] AS DOUBLE)) * 1e18
+        WHEN abs(s['a']) < 1e19 AND abs(s['b']) < 1e19
+            AND abs(CAST(s['a'] AS DOUBLE)) < abs(CAST(s['b'] AS DOUBLE)) * 1e18
         THEN list_transform(
             [credix_nearest(s['a'], s['b'])], lambda quotient: credix_settled(s['a'], s['b'], quotient)
         )[1]
@@ -168,21 +171,22 @@ def _bignumeric(number: Decimal) -> Decimal:
     rounded = number.quantize(Decimal(1).scaleb(-BIGNUMERIC_DECIMALS), context=_exact)
     if rounded != number or abs(rounded) >= Decimal(10) ** (BIGNUMERIC_DIGITS - BIGNUMERIC_DECIMALS):
         raise ArithmeticError(
-            f"the local warehouse holds BIGNUMERIC with {BIGNUMERIC_DIGITS - BIGNUMERIC_DECIMALS} digits before the point "
-            f"and {BIGNUMERIC_DECIMALS} after it"
+            f"the local warehouse holds BIGNUMERIC with {BIGNUMERIC_DIGITS - BIGNUMERIC_DECIMALS} digits before the "
+            f"point and {BIGNUMERIC_DECIMALS} after it"
         )
     return rounded
 
 
 def _create_exact_functions(connection: duckdb.DuckDBPyConnection) -> None:
-    text = "VARCHAR"
-    for name, function in {"credix_wide_product": wide_product, "credix_wide_quotient": wide_quotient}.items():
-        connection.create_function(name, function, [text, text], NUMERIC_IN_DUCKDB)  # type: ignore[arg-type, list-item]
-    for name, function in {"credix_big_product": big_product, "credix_big_quotient": big_quotient}.items():
-        connection.create_function(name, function, [text, text], BIGNUMERIC_IN_DUCKDB)  # type: ignore[arg-type, list-item]
+    text: Any = "VARCHAR"
+    made: Any
+    for name, made in {"credix_wide_product": wide_product, "credix_wide_quotient": wide_quotient}.items():
+        connection.create_function(name, made, [text, text], NUMERIC_IN_DUCKDB)
+    for name, made in {"credix_big_product": big_product, "credix_big_quotient": big_quotient}.items():
+        connection.create_function(name, made, [text, text], BIGNUMERIC_IN_DUCKDB)
     parsers = {"credix_bignumeric": bignumeric_of_text, "credix_safe_bignumeric": bignumeric_of_text_if_any}
-    for name, parser in parsers.items():
-        connection.create_function(name, parser, [text], BIGNUMERIC_IN_DUCKDB, null_handling="special")  # type: ignore
+    for name, made in parsers.items():
+        connection.create_function(name, made, [text], BIGNUMERIC_IN_DUCKDB, null_handling=FunctionNullHandling.SPECIAL)
 
 
 class _WideDecimal(TranslationRule):
@@ -199,12 +203,14 @@ class _WideDecimal(TranslationRule):
 
     def rewrite(self, node: Any) -> Any:
         """Return the type that is stored."""
-        return exp.DataType.build(self._stored(node))
+        return exp.DataType.build(str(self._stored(node)))
 
     @staticmethod
     def _stored(node: Any) -> str | None:
         parameters = tuple(parameter.name for parameter in node.expressions)
-        return {(): NUMERIC_IN_DUCKDB, ("18", "3"): NUMERIC_IN_DUCKDB, ("38", "5"): BIGNUMERIC_IN_DUCKDB}.get(parameters)
+        return {(): NUMERIC_IN_DUCKDB, ("18", "3"): NUMERIC_IN_DUCKDB, ("38", "5"): BIGNUMERIC_IN_DUCKDB}.get(
+            parameters
+        )
 
 
 _map_duckdb_type = type_map.duckdb_to_bq
@@ -258,7 +264,9 @@ def _safely_divided(node: Any) -> Any:
 
 
 def _of_texts(function: str, node: Any) -> Any:
-    return call(function, *(exp.cast(operand.copy(), "STRING", dialect="bigquery") for operand in (node.this, node.expression)))
+    return call(
+        function, *(exp.cast(operand.copy(), "STRING", dialect="bigquery") for operand in (node.this, node.expression))
+    )
 
 
 def _calculated(node: Any) -> Any:
@@ -286,7 +294,11 @@ def _divisor_is_not_zero(node: Any) -> Any:
 def _negated(node: Any) -> Any:
     if _is_integer_literal(node.this):
         return _to("INT64", node.copy()) if node.this.this == _LOWEST_INT64 else None
-    return exp.Paren(this=exp.Sub(this=exp.Literal.number(0), expression=node.this.copy())) if is_type(node, INT64) else None
+    return (
+        exp.Paren(this=exp.Sub(this=exp.Literal.number(0), expression=node.this.copy()))
+        if is_type(node, INT64)
+        else None
+    )
 
 
 def _kept_in_type(node: Any) -> Any:
@@ -307,7 +319,7 @@ def _summed(node: Any) -> Any:
     if isinstance(aggregate, exp.Sum) and is_type(aggregate, NUMERIC):
         return call("credix_fits", node)
     if isinstance(aggregate, exp.Avg) and is_type(aggregate, NUMERIC, BIGNUMERIC):
-        parts = [kind(this=aggregate.this.copy()) for kind in (exp.Sum, exp.Count)]
+        parts: list[Any] = [kind(this=aggregate.this.copy()) for kind in (exp.Sum, exp.Count)]
         if isinstance(node, exp.Window):
             windows = [node.copy(), node.copy()]
             for window, part in zip(windows, parts, strict=True):
@@ -333,7 +345,7 @@ def _cast(node: Any) -> Any:
     return None
 
 
-REWRITINGS = {
+REWRITINGS: dict[Any, typed_expressions.Rewriting] = {
     exp.Mul: _multiplied,
     exp.Div: _divided,
     exp.SafeDivide: _safely_divided,

@@ -12,11 +12,12 @@ from typing import Any
 from bqemulator.api.routes import jobs
 from bqemulator.domain.errors import DomainError
 from bqemulator.jobs import executor
+from bqemulator.jobs.error_mapper import translate_runtime_error
 
 from local.warehouse.patches.replace import replace
 
 _IN_PYTHON = re.compile(r"Python exception occurred while executing the UDF: \w+: ([^\n]*)")
-_translate_error = executor.translate_runtime_error
+_translate_error = translate_runtime_error
 _execute_inserted = jobs._execute_query_or_failed_meta
 
 

@@ -1,13 +1,12 @@
 """Values as text, and text as values, as BigQuery writes and reads them.
 
-``CAST(… AS STRING)`` and ``TO_JSON_STRING`` are DuckDB's in bqemulator: NUMERIC with all its nine decimals, fractions of
-a second without the zeros that BigQuery writes, a TIMESTAMP in JSON without its T and Z, large numbers without the quotes
-that keep them exact, BYTES as escapes. Text that BigQuery refuses as a number (``1_0``, ``1.5`` as INT64, ``t`` as BOOL)
-is taken. Now both are BigQuery's, for every type but JSON values and arrays of structs in ``TO_JSON_STRING``.
+``CAST(… AS STRING)`` and ``TO_JSON_STRING`` are DuckDB's in bqemulator: NUMERIC with all its nine decimals, fractions
+of a second without the zeros that BigQuery writes, a TIMESTAMP in JSON without its T and Z, large numbers without the
+quotes that keep them exact, BYTES as escapes. Text that BigQuery refuses as a number (``1_0``, ``1.5`` as INT64, ``t``
+as BOOL) is taken. Now both are BigQuery's, for every type but JSON values and arrays of structs in ``TO_JSON_STRING``.
 """
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from sqlglot import exp
@@ -45,7 +44,9 @@ _PLAIN = {
 
 _SCALARS = """
 CREATE OR REPLACE MACRO credix_padded(t, seconds) AS CASE
-    WHEN length(t) = seconds THEN t WHEN length(t) <= seconds + 4 THEN rpad(t, seconds + 4, '0') ELSE rpad(t, seconds + 7, '0')
+    WHEN length(t) = seconds THEN t
+    WHEN length(t) <= seconds + 4 THEN rpad(t, seconds + 4, '0')
+    ELSE rpad(t, seconds + 7, '0')
 END;
 CREATE OR REPLACE MACRO credix_text_time(x) AS credix_padded(CAST(x AS VARCHAR), 8);
 CREATE OR REPLACE MACRO credix_text_datetime(x) AS credix_padded(CAST(x AS VARCHAR), 19);
@@ -91,7 +92,8 @@ CREATE OR REPLACE MACRO credix_json_or_null(value) AS coalesce(value, 'null');
 """
 _ARRAYS = "".join(
     f"CREATE OR REPLACE MACRO credix_json_array_{name}(x) AS CASE WHEN x IS NULL THEN 'null' ELSE "
-    f"concat('[', array_to_string(list_transform(x, lambda e: coalesce(credix_json_{name}(e), 'null')), ','), ']') END;\n"
+    "concat('[', array_to_string("
+    f"list_transform(x, lambda e: coalesce(credix_json_{name}(e), 'null')), ','), ']') END;\n"
     for name in sorted(set(_TYPE_NAMES.values()))
 )
 _READ = {
@@ -174,8 +176,15 @@ def _json_of_struct(value: Any, kind: Any) -> Any:
     if isinstance(value, exp.Struct):
         members = [(_name_of(field), _value_of(field), type_of(_value_of(field))) for field in value.expressions]
         return _json_of_members(members)
-    fields = [(field.name, exp.Dot(this=value.copy(), expression=exp.to_identifier(field.name, quoted=True)), field.args.get("kind"))
-              for field in kind.expressions if isinstance(field, exp.ColumnDef)]
+    fields = [
+        (
+            field.name,
+            exp.Dot(this=value.copy(), expression=exp.to_identifier(field.name, quoted=True)),
+            field.args.get("kind"),
+        )
+        for field in kind.expressions
+        if isinstance(field, exp.ColumnDef)
+    ]
     if not fields or len(fields) != len(kind.expressions):
         return None
     text = _json_of_members(fields)
@@ -221,7 +230,9 @@ def _formatted(node: Any) -> Any:
         return None
     for number, (specifier, operand) in enumerate(zip(used, node.expressions, strict=True)):
         if specifier[-1] == "t":
-            operands[number] = _as_text(operand, type_name(operand)) or exp.cast(operand.copy(), "STRING", dialect="bigquery")
+            operands[number] = _as_text(operand, type_name(operand)) or exp.cast(
+                operand.copy(), "STRING", dialect="bigquery"
+            )
     pattern = re.sub(r"(%[-+ #0-9.]*)t", r"\1s", node.this.this)
     return exp.Anonymous(this="printf", expressions=[exp.Literal.string(pattern), *operands])
 
@@ -249,7 +260,7 @@ def _bytes(node: Any) -> Any:
     return exp.Anonymous(this="unhex", expressions=[exp.Literal.string(octets)])
 
 
-REWRITINGS: dict[type, Callable[[Any], Any]] = {
+REWRITINGS: dict[Any, typed_expressions.Rewriting] = {
     exp.Cast: _cast,
     exp.TryCast: _cast,
     exp.JSONFormat: _as_json,

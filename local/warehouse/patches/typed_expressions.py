@@ -2,9 +2,9 @@
 
 DuckDB's operators and functions differ from BigQuery's by type: what ``*`` is of two NUMERIC, what a TIMESTAMP is as
 text. Here every expression gets the type that sqlglot finds for it by BigQuery's rules, with the columns of the
-catalog's tables, and the modules that know a subject (:mod:`.numerics`, :mod:`.texts`, :mod:`.moments`, :mod:`.floats`)
-replace it. Where no type is found (a column of a MERGE's or UPDATE's target outside of a subquery), the expression stays
-DuckDB's.
+catalog's tables, and the modules that know a subject (:mod:`.numerics`, :mod:`.texts`, :mod:`.moments`,
+:mod:`.floats`) replace it. Where no type is found (a column of a MERGE's or UPDATE's target outside of a subquery),
+the expression stays DuckDB's.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ from local.warehouse.patches.replace import replace
 Rewriting = Callable[[Any], Any]
 """Returns what an expression becomes (itself, when only its operands are others), or None when it stays as it is."""
 
-_REWRITINGS: dict[type, list[Rewriting]] = {}
+_REWRITINGS: dict[Any, list[Rewriting]] = {}
 _SETUPS: list[Callable[[duckdb.DuckDBPyConnection], None]] = []
 _LEGACY_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
 _SYNONYMS = {
@@ -45,14 +45,20 @@ _translate = SQLTranslator.translate
 
 
 def add(
-    rewritings: Mapping[type, Rewriting], functions: str, setup: Callable[[duckdb.DuckDBPyConnection], None] | None = None
+    rewritings: Mapping[Any, Rewriting],
+    functions: str,
+    setup: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
 ) -> None:
     """Add what a subject's module rewrites, with the DuckDB functions that it needs."""
     for kind, rewriting in rewritings.items():
         _REWRITINGS.setdefault(kind, []).append(rewriting)
     if setup is not None:
         _SETUPS.append(setup)
-    _SETUPS.append(lambda connection: connection.execute(functions) and None)
+
+    def make_functions(connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute(functions)
+
+    _SETUPS.append(make_functions)
 
 
 def apply() -> None:

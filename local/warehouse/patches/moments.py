@@ -53,7 +53,7 @@ def _first_day(node: Any) -> Any:
     """Return the day that the unit's weeks begin with, 0 for Sunday, or None when the unit is no week."""
     if _unit(node) == "ISOWEEK":
         return exp.Literal.number(1)
-    week = re.fullmatch(r"WEEK(?:\((\w+)\))?", _unit(node))
+    week = re.fullmatch(rf"WEEK(?:\(({'|'.join(_DAYS)})\))?", _unit(node))
     return exp.Literal.number(_DAYS.index(week[1] or "SUNDAY")) if week else None
 
 

@@ -39,7 +39,9 @@ _exact = decimal.Context(prec=160, rounding=decimal.ROUND_HALF_UP)
 # Operands are bound to a lambda's parameter, so that each is computed once. A quotient starts with DOUBLE's, adds what
 # is missing, then settles the ties; what is too large for that is calculated in Python.
 FUNCTIONS = """
-CREATE OR REPLACE MACRO credix_nonzero(b) AS CASE WHEN b = 0 THEN error('division by zero') ELSE b END;
+CREATE OR REPLACE MACRO credix_nonzero(b) AS CASE
+    WHEN b = 0 THEN cast_to_type(credix_refuse('division by zero'), b) ELSE b
+END;
 CREATE OR REPLACE MACRO credix_multiply(a, b) AS list_transform(
     [{'a': CAST(a AS DECIMAL(38, 9)), 'b': CAST(b AS DECIMAL(38, 9))}],
     lambda s: CASE
@@ -49,7 +51,7 @@ CREATE OR REPLACE MACRO credix_multiply(a, b) AS list_transform(
 )[1];
 CREATE OR REPLACE MACRO credix_fits(total) AS CASE
     WHEN abs(total) > CAST('99999999999999999999999999999.999999999' AS DECIMAL(38, 9))
-    THEN error('numeric overflow: SUM')
+    THEN cast_to_type(credix_refuse('numeric overflow: SUM'), total)
     ELSE total
 END;
 CREATE OR REPLACE MACRO credix_sign_float64(x) AS CASE WHEN isnan(x) THEN x ELSE CAST(sign(x) AS DOUBLE) END;
@@ -69,7 +71,7 @@ CREATE OR REPLACE MACRO credix_divide(a, b) AS list_transform(
     [{'a': CAST(a AS DECIMAL(38, 9)), 'b': CAST(b AS DECIMAL(38, 9))}],
     lambda s: CASE
         WHEN s['a'] IS NULL OR s['b'] IS NULL THEN NULL
-        WHEN s['b'] = 0 THEN error('division by zero')
+        WHEN s['b'] = 0 THEN CAST(credix_refuse('division by zero') AS DECIMAL(38, 9))
         WHEN abs(s['a']) < 1e19 AND abs(s['b']) < 1e19
             AND abs(CAST(s['a'] AS DOUBLE)) < abs(CAST(s['b'] AS DOUBLE)) * 1e18
         THEN list_transform(

@@ -58,7 +58,7 @@ CREATE OR REPLACE MACRO credix_text_float64(x) AS CASE
     ELSE printf('%.17g', CAST(x AS DOUBLE))
 END;
 CREATE OR REPLACE MACRO credix_substr(t, start, n) AS CASE
-    WHEN n < 0 THEN error('Third argument in SUBSTR() cannot be negative')
+    WHEN n < 0 THEN credix_refuse('Third argument in SUBSTR() cannot be negative')
     ELSE substring(t, CASE WHEN start = 0 OR start < -length(t) THEN 1 ELSE start END, n)
 END;
 CREATE OR REPLACE MACRO credix_valid_json(t) AS CASE WHEN json_valid(t) THEN t END;
@@ -107,7 +107,8 @@ _READ = {
 """By type, whether text is one, and DuckDB's type."""
 _READERS = "".join(
     f"CREATE OR REPLACE MACRO credix_{name}_string(t) AS "
-    f"CASE WHEN {test} THEN CAST(t AS {kind}) WHEN t IS NOT NULL THEN error('Bad {name} value') END;\n"
+    f"CASE WHEN {test} THEN CAST(t AS {kind}) "
+    f"WHEN t IS NOT NULL THEN CAST(credix_refuse('Bad {name} value') AS {kind}) END;\n"
     f"CREATE OR REPLACE MACRO credix_safe_{name}_string(t) AS CASE WHEN {test} THEN TRY_CAST(t AS {kind}) END;\n"
     for name, (test, kind) in _READ.items()
 )

@@ -69,8 +69,19 @@ def apply() -> None:
     replace(executor, "_translator", SQLTranslator())
 
 
+def refuse(message: str) -> str:
+    """Fail a statement, or what SAFE makes null of; DuckDB's ``error`` cannot be used inside of that.
+
+    Raises:
+        ArithmeticError: always, with the message.
+    """
+    raise ArithmeticError(message)
+
+
 def _register_functions(self: Any) -> None:
     _register_builtins(self)
+    text: Any = "VARCHAR"
+    self.connection.create_function("credix_refuse", refuse, [text], text)
     for setup in _SETUPS:
         setup(self.connection)
 
@@ -118,8 +129,15 @@ def rewrite(bq_sql: str, schemas: dict[str, Any]) -> str:
     nodes = list(tree.walk())
     if not any(type(node) in _REWRITINGS for node in nodes):
         return bq_sql
-    _types.clear()
-    _find_types(tree, nodes, schemas)
+    try:
+        _find_types(tree, nodes, schemas)
+        return str(tree.sql("bigquery", copy=False)) if _replaced(nodes) else bq_sql
+    finally:
+        _types.clear()
+
+
+def _replaced(nodes: list[Any]) -> bool:
+    """Replace what has a rewriting, and return whether there was any."""
     changed = False
     for node in reversed(nodes):
         for rewriting in _REWRITINGS.get(type(node), ()):
@@ -130,7 +148,7 @@ def rewrite(bq_sql: str, schemas: dict[str, Any]) -> str:
                 set_type(replacement, type_of(node))
                 node.replace(replacement)
                 break
-    return str(tree.sql("bigquery", copy=False)) if changed else bq_sql
+    return changed
 
 
 def _find_types(tree: Any, nodes: list[Any], schemas: dict[str, Any]) -> None:
@@ -157,8 +175,8 @@ def _find_types(tree: Any, nodes: list[Any], schemas: dict[str, Any]) -> None:
             quote_identifiers=False,
         )
         annotated = annotate_types(qualified, schema=schemas, dialect="bigquery")
-    except sqlglot.errors.SqlglotError:
-        return  # a statement that DuckDB will refuse, or will take as it is
+    except (sqlglot.errors.SqlglotError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return  # a statement that sqlglot cannot follow: DuckDB will refuse it, or take it as it is
     for node in annotated.walk():
         number = node.meta.get(_NUMBER)
         if number is not None and node.type is not None:

@@ -10,6 +10,7 @@ from google.cloud import bigquery
 from services.core.batch import Batch, BatchState
 from services.core.health.attention import Attention, attention
 from services.core.health.overview import SPAN, TableOverview, read_objects, read_overview
+from services.core.labels import job_labels
 from services.core.settings import TransformerSettings
 from services.core.state.state import PipelineState, Run
 from services.core.storage import ObjectStore
@@ -131,7 +132,7 @@ def _table(table: TableOverview, since: datetime) -> TableFacts:
 def _shares(client: bigquery.Client, relation: str, column: str) -> list[Share] | None:
     """Rows of a relation by a column, the most first; None when it cannot be asked."""
     query = f"SELECT {column}, count(*) FROM `{relation}` GROUP BY {column} ORDER BY 2 DESC, 1"  # noqa: S608
-    labels = bigquery.QueryJobConfig(labels={"credix_stage": "report"})
+    labels = bigquery.QueryJobConfig(labels=job_labels("report"))
     try:
         return [Share(str(name), int(count)) for name, count in client.query(query, job_config=labels).result()]
     except Exception:

@@ -15,10 +15,10 @@ import structlog
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 
 from services.core.errors import PipelineError
-from services.core.labels import job_labels, label
 from services.core.settings import TransformerSettings
 from services.core.tables import Tables
 from services.transformer.contract import BronzeModel, refused
+from services.transformer.labels import dbt_labels
 from services.transformer.merge_jobs import name_jobs
 
 log = structlog.get_logger()
@@ -146,18 +146,12 @@ class DbtProject:
         with self._lock:
             runner = dbtRunner(manifest=self.parsed())
             # As an object, not as the text of `--vars`: YAML refuses, or changes, some characters of names.
-            given = {"credix": dbt_labels(stage, self._tables), **(variables or {})}
+            given = {"credix": dbt_labels(stage, self._tables.tables), **(variables or {})}
             result = self._invoke(runner, arguments, vars=given)
             if result.exception is not None or result.result is None:
                 raise DbtError(f"dbt {' '.join(arguments)} ended without results: {result.exception}")
             execution: Any = result.result
             return [_node_result(node) for node in execution.results]
-
-
-def dbt_labels(stage: str, tables: Tables | None = None) -> dict[str, Any]:
-    """The variable ``credix``: what dbt/macros/query_comment.sql makes the labels of dbt's jobs of."""
-    declared = tables.tables if tables else []
-    return {"labels": job_labels(stage), "tables": {table.bronze_model: label(table.name) for table in declared}}
 
 
 def _node_result(result: Any) -> NodeResult:

@@ -15,7 +15,7 @@ from google.cloud.bigquery import QueryJob, SchemaField
 
 from services.core.labels import jobs_of, label, run_label
 from services.core.tables import load_tables
-from services.transformer.dbt_project import dbt_labels
+from services.transformer.labels import dbt_labels
 from tests.integration.warehouse_fixture import REPOSITORY, BronzeModel, Dbt, Warehouse, bronze_project
 
 RUN = "20261126T143000000000Z-0123abcd"
@@ -32,7 +32,7 @@ def sent(dbt: Dbt, since: dt.datetime) -> list[QueryJob]:
 
 def labelled(stage: str) -> dict[str, Any]:
     with jobs_of(RUN):
-        return dbt_labels(stage, TABLES)
+        return dbt_labels(stage, TABLES.tables)
 
 
 @pytest.fixture(scope="module")
@@ -75,26 +75,28 @@ def test_a_job_names_its_model_or_test_and_what_it_is_about(jobs: list[QueryJob]
 
 
 def test_a_name_becomes_the_same_label_in_dbt_and_in_the_services(dbt: Dbt) -> None:
-    chosen = random.Random(7)
+    chosen = random.Random(7)  # noqa: S311
     letters = string.ascii_letters + string.digits + "_-. çãü{}*/ß𝒳"
     names = [
         "", "a", "A", "_a", "a" * 63, "a" * 64, LONG, "ça", "a b", "a" * 62 + "ß",
         *("".join(chosen.choices(letters, k=chosen.randrange(1, 90))) for _ in range(50)),
     ]  # fmt: skip
-    inline = f"{{% for name in {json.dumps(names, ensure_ascii=False)} %}}{{{{ credix.job_label(name) }}}}|{{% endfor %}}"
+    inline = (
+        f"{{% for name in {json.dumps(names, ensure_ascii=False)} %}}{{{{ credix.job_label(name) }}}}|{{% endfor %}}"
+    )
     compiled: Any = dbt._invoke(dbtRunner(manifest=dbt.manifest), ["compile", "--quiet", "--inline", inline]).result
     assert compiled.results[0].node.compiled_code.split("|")[:-1] == [label(name) for name in names]
 
 
-def test_a_model_of_a_long_name_keeps_labels_that_tell_it_apart(
-    warehouse_endpoint: Warehouse, tmp_path: Path
-) -> None:
+def test_a_model_of_a_long_name_keeps_labels_that_tell_it_apart(warehouse_endpoint: Warehouse, tmp_path: Path) -> None:
     columns = [SchemaField("id", "INT64")]
     models = {name: BronzeModel(columns, ["id"]) for name in (f"{LONG}1", f"{LONG}2")}
     project = bronze_project(warehouse_endpoint, tmp_path, "long_names", models)
     since = dt.datetime.now(dt.UTC)
     project.run("run", credix={"labels": {"credix_stage": "bronze"}, "tables": {f"{LONG}1": "one", f"{LONG}2": "two"}})
-    said = {(job.labels["credix_node"], job.labels["credix_table"]) for job in sent(project, since) if len(job.labels) > 2}
+    said = {
+        (job.labels["credix_node"], job.labels["credix_table"]) for job in sent(project, since) if len(job.labels) > 2
+    }
     assert said == {(label(f"{LONG}1"), "one"), (label(f"{LONG}2"), "two")}
 
 

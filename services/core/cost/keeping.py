@@ -8,7 +8,7 @@ from google.cloud import bigquery
 from services.core.cost.price import usd
 from services.core.cost.reading import read_cost
 from services.core.cost.run_cost import RunCost
-from services.core.state.state import PipelineState
+from services.core.state.state import PipelineState, Run
 
 log = structlog.get_logger()
 
@@ -29,6 +29,16 @@ def keep_cost(state: PipelineState, client: bigquery.Client, run_id: str, since:
         log.exception("cost.not_kept", run_id=run_id)
         return cost
     return kept or cost
+
+
+def note_with_cost(state: PipelineState, client: bigquery.Client, run: Run, usd_per_tib: float) -> None:
+    """Note a run in the history, with what it cost, and say that in the log; raises nothing."""
+    try:
+        state.add_run(run)
+    except Exception:
+        log.exception("run.not_noted", run_id=run.id)
+        return
+    log_cost(run.id, keep_cost(state, client, run.id, run.started_at), usd_per_tib)
 
 
 def log_cost(run_id: str, cost: RunCost, usd_per_tib: float) -> None:

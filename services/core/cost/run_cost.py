@@ -49,6 +49,16 @@ class CostLine(BaseModel):
     """Bytes."""
     slot_ms: int = 0
 
+    @property
+    def part(self) -> str:
+        """The layer; the stage of what is of none."""
+        return self.layer or f"({self.stage})"
+
+    @property
+    def about(self) -> str:
+        """The model, with its tests; a test of several models by its own name; the stage of what has no name."""
+        return self.model or self.node or f"({self.stage})"
+
     def like(self, other: "CostLine") -> "CostLine":
         """This line and another as one that has the other's names."""
         return other.model_copy(

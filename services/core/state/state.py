@@ -388,7 +388,9 @@ class PipelineState:
             if document is None:
                 return None
             noted = Run.model_validate(document.data).cost
-            known = cost if cost.unknown is None or noted is None else noted.model_copy(update={"unknown": cost.unknown})
+            known = (
+                cost if cost.unknown is None or noted is None else noted.model_copy(update={"unknown": cost.unknown})
+            )
             try:
                 self.store.update(document, {**document.data, "cost": known.model_dump(mode="json")})
             except DocumentChanged:

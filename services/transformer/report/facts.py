@@ -68,6 +68,8 @@ class Facts:
     """Companies by payment tier; None when gold did not answer."""
     needs: list[Attention] = field(default_factory=list)
     """What needs a person, the worst first."""
+    usd_per_tib: float = 6.25
+    """Price of a TiB that queries bill."""
     late_after: timedelta = timedelta(hours=26)
     """How far bronze may be behind, and how old a report may be before it says that it no longer counts."""
 
@@ -108,6 +110,7 @@ def collect(
         rejected=_shares(client, f"{project}.{settings.dataset_silver}.installments_rejected", "rejection_reason"),
         tiers=_shares(client, f"{project}.{settings.dataset_gold}.company_payment_summary", "payment_tier"),
         needs=attention(overview, settings),
+        usd_per_tib=settings.bigquery_usd_per_tib,
         late_after=settings.late_after,
     )
 

@@ -4,7 +4,6 @@ import datetime as dt
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +42,7 @@ def test_a_query_keeps_its_labels_and_its_text(client: bigquery.Client) -> None:
     asked = client.get_job(job_id)
     [listed] = [job for job in client.list_jobs() if job.job_id == job_id]
     for job in (asked, listed):
+        assert isinstance(job, bigquery.QueryJob)
         assert (job.labels, job.query) == ({"credix_stage": "test", "credix_run": "r"}, "SELECT 7")
         assert (job.state, job.parent_job_id) == ("DONE", None)
 

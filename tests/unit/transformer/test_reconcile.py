@@ -90,7 +90,7 @@ class Dbt:
     def parsed(self) -> None:
         return
 
-    def run(self, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:
+    def run(self, stage: str, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:
         self.runs.append(arguments)
         self.variables.append(variables or {})
         self.during()

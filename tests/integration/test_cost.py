@@ -48,12 +48,20 @@ def jobs(client: Client) -> list[Any]:
     return [job for job in listed if job.labels or job.job_id.startswith("credix-")]
 
 
-def credix(client: Client, *arguments: str, expected: int = 0) -> subprocess.CompletedProcess[str]:
-    variables = os.environ | client.variables
-    command = [str(CREDIX), "cost", *arguments]
-    done = subprocess.run(
-        command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, timeout=60, check=False
+def run(client: Client, command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env=os.environ | client.variables | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
+
+
+def credix(client: Client, *arguments: str, expected: int = 0) -> subprocess.CompletedProcess[str]:
+    done = run(client, [str(CREDIX), "cost", *arguments])
     assert done.returncode == expected, done.stderr
     return done
 
@@ -64,7 +72,7 @@ def summed(jobs: list[Any], key: Callable[[Any], str]) -> dict[str, tuple[int, i
     for job in jobs:
         told = [job.total_bytes_billed, job.total_bytes_processed, job.slot_millis]
         mine = (1, int(told[0] is None), *(value or 0 for value in told))
-        sums[key(job)] = tuple(map(sum, zip(sums.get(key(job), (0, 0, 0, 0, 0)), mine, strict=True)))  # type: ignore[assignment]
+        sums[key(job)] = tuple(map(sum, zip(sums.get(key(job), (0, 0, 0, 0, 0)), mine, strict=True)))
     return sums
 
 
@@ -144,14 +152,11 @@ def test_a_price_of_ones_own_and_a_wrong_command_line(client: Client) -> None:
 
 def test_an_observation_is_in_the_history_with_its_cost(client: Client, tmp_path: Path) -> None:
     """Without Elementary's packages it makes dbt's docs, which asks the warehouse for its catalog."""
-    variables = os.environ | client.variables | {"LOG_FORMAT": "json", "DBT_PACKAGES_FOLDER": str(tmp_path)}
     command = [sys.executable, "-m", "services.transformer", "--observe"]
-    done = subprocess.run(
-        command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = run(client, command, LOG_FORMAT="json", DBT_PACKAGES_FOLDER=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    [run] = client.state.runs("observer")
-    sent = [job for job in jobs(client) if job.labels.get("credix_run") == run_label(run.id)]
+    [observed] = client.state.runs("observer")
+    sent = [job for job in jobs(client) if job.labels.get("credix_run") == run_label(observed.id)]
     assert sent
     assert {job.labels["credix_stage"] for job in sent} == {"observe"}
     assert observed.cost is not None

@@ -10,6 +10,7 @@ import structlog
 from google.cloud import bigquery
 
 from services.core.batch import Batch, BatchError, BatchState, Step
+from services.core.cost.interrupted import note_interrupted
 from services.core.cost.keeping import keep_cost, log_cost
 from services.core.cost.run_cost import RunCost
 from services.core.errors import LeaseBusy, LeaseLost, TransientError
@@ -28,6 +29,9 @@ LEASE = "transform"
 
 DOWNSTREAM = ["build", "--selector", "downstream"]
 """Silver, gold and the tests of all layers; the selector is in dbt/selectors.yml."""
+
+STAGES = frozenset({"bronze", "downstream", "hold"})
+"""What the jobs are for that only a reconcile sends."""
 
 MOST_ROUNDS = 5
 """Merges in a row before silver and gold are built: tables that land together are built once, and a steady stream of
@@ -69,6 +73,16 @@ class RunReport:
     """What could not be done; a retry, or a person, cures it."""
     unbuilt: bool = False
     """Whether silver and gold could not be built."""
+
+    def details(self) -> dict[str, Any]:
+        """What the history keeps."""
+        return {
+            "seconds": self.seconds,
+            "merges": self.merges,
+            "watermarks": self.watermarks,
+            "nodes": [asdict(node) for node in self.nodes],
+            "problems": self.problems,
+        }
 
     def outcome(self) -> str:
         """One word for the history."""
@@ -171,6 +185,8 @@ class Transformer:
             self._cost(report)
             self.reports.publish(report.run_id)
             log_cost(report.run_id, self._cost(report), self.settings.bigquery_usd_per_tib)
+            nothing = RunReport(report.run_id, report.started_at).details()
+            note_interrupted(self.state, self.client, "transformer", STAGES, report.started_at, nothing)
         return report
 
     def _cost(self, report: RunReport) -> RunCost:
@@ -178,13 +194,6 @@ class Transformer:
         return keep_cost(self.state, self.client, report.run_id, report.started_at)
 
     def _note(self, report: RunReport) -> None:
-        details = {
-            "seconds": report.seconds,
-            "merges": report.merges,
-            "watermarks": report.watermarks,
-            "nodes": [asdict(node) for node in report.nodes],
-            "problems": report.problems,
-        }
         self.state.add_run(
             Run(
                 id=report.run_id,
@@ -192,7 +201,7 @@ class Transformer:
                 started_at=report.started_at,
                 finished_at=datetime.now(UTC),
                 outcome=report.outcome(),
-                details=details,
+                details=report.details(),
             )
         )
 

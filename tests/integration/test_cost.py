@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,12 +14,18 @@ from typing import Any
 import pytest
 from google.cloud.bigquery.job import QueryJob
 
-from local.cycle import Client, run_cycle
+from local.cycle import Client, extract, run_cycle
+from local.sample.changes import changes
 from local.sample.spec import MIN_ROWS, SampleSpec
+from local.source import connect
 from local.stack.options import REPOSITORY, StackOptions
+from services.core.batch import BatchState
 from services.core.labels import run_label
 from services.core.state.state import Run
-from tests.pipeline import filled
+from tests.pipeline import filled, paused
+
+Sums = tuple[int, ...]
+"""Jobs, untold ones, bytes billed, bytes processed, slot milliseconds."""
 
 CREDIX = Path(sys.executable).parent / "credix"
 BEGAN = datetime.now(UTC)
@@ -66,9 +73,9 @@ def credix(client: Client, *arguments: str, expected: int = 0) -> subprocess.Com
     return done
 
 
-def summed(jobs: list[Any], key: Callable[[Any], str]) -> dict[str, tuple[int, int, int, int, int]]:
-    """Jobs, untold, billed, processed, slots by some key, from the jobs' own statistics."""
-    sums: dict[str, tuple[int, int, int, int, int]] = {}
+def summed(jobs: list[Any], key: Callable[[Any], str]) -> dict[str, Sums]:
+    """By some key, from the jobs' own statistics."""
+    sums: dict[str, Sums] = {}
     for job in jobs:
         told = [job.total_bytes_billed, job.total_bytes_processed, job.slot_millis]
         mine = (1, int(told[0] is None), *(value or 0 for value in told))
@@ -76,9 +83,9 @@ def summed(jobs: list[Any], key: Callable[[Any], str]) -> dict[str, tuple[int, i
     return sums
 
 
-def shown(row: dict[str, Any]) -> tuple[int, int, int, int, int]:
+def shown(row: dict[str, Any]) -> Sums:
     names = ("jobs", "untold_jobs", "billed_bytes", "processed_bytes", "slot_ms")
-    return tuple(row[name] for name in names)  # type: ignore[return-value]
+    return tuple(row[name] for name in names)
 
 
 def test_every_job_of_the_pipeline_says_its_stage_and_its_run(client: Client) -> None:
@@ -163,3 +170,35 @@ def test_an_observation_is_in_the_history_with_its_cost(client: Client, tmp_path
     assert (observed.cost.unknown, observed.cost.total.jobs) == (None, len(sent))
     [line] = [line for line in map(json.loads, done.stderr.splitlines()) if line["message"] == "run.cost"]
     assert (line["run_id"], line["jobs"], line["billed_bytes"]) == (observed.id, len(sent), observed.cost.total.billed)
+
+
+def test_what_a_killed_run_billed_is_not_lost(client: Client, tmp_path: Path) -> None:
+    """It dies after silver and gold were built, before the history knows of it; the next one finds its jobs."""
+    known = {each.id for each in client.state.runs("transformer")}
+    fault_file = tmp_path / "fault"
+    fault_file.write_text("transformer.downstream_built")
+    reconcile = [sys.executable, "-m", "services.transformer"]
+    with connect(client.stack.postgres) as connection:
+        changes(connection, SampleSpec(rows=MIN_ROWS))
+    with paused(client, "transformer"):
+        load(client)
+        assert run(client, reconcile, FAULT_FILE=str(fault_file), TRANSFORM_LEASE="2").returncode == -signal.SIGKILL
+        done = run(client, reconcile, TRANSFORM_LEASE="2")
+        assert done.returncode == 0, done.stderr
+    interrupted, finished = [each for each in client.state.runs("transformer") if each.id not in known]
+    assert (interrupted.outcome, finished.outcome) == ("interrupted", "succeeded")
+    for each, stages in ((interrupted, {"bronze", "downstream"}), (finished, {"downstream", "report"})):
+        sent = [job for job in jobs(client) if job.labels.get("credix_run") == run_label(each.id)]
+        assert {job.labels["credix_stage"] for job in sent} == stages
+        assert each.cost is not None
+        assert (each.cost.unknown, each.cost.total.jobs) == (None, len(sent))
+
+
+def load(client: Client) -> None:
+    """Extract, and wait until the batches wait for the transformer."""
+    batches = [entry["batch_id"] for entry in extract(client)["tables"] if entry["batch_id"]]
+    assert batches
+    deadline = time.monotonic() + 60
+    while {batch.state for id_ in batches if (batch := client.state.batch(id_))} != {BatchState.LOADED}:
+        assert time.monotonic() < deadline, batches
+        time.sleep(0.2)

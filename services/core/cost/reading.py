@@ -6,7 +6,7 @@ sent. An account may list the jobs that it sent without any permission
 loader's loads and copies, which BigQuery does not bill.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,21 +40,30 @@ def read_cost(client: bigquery.Client, run_id: str, since: datetime) -> RunCost:
         since: when it began.
     """
     try:
-        listed = client.list_jobs(
-            min_creation_time=since - _CLOCKS, page_size=_PAGE, retry=_RETRY, timeout=_REQUEST_SECONDS
-        )
-        return run_cost(costs_of(listed, run_id))
+        return run_cost(costs_of(listed_jobs(client, since), run_id))
     except Exception as error:
         log.exception("cost.not_read", run_id=run_id)
         return RunCost(unknown=f"BigQuery's list of jobs could not be read: {kind_and_words(error)}")
 
 
+def listed_jobs(client: bigquery.Client, since: datetime) -> Iterator[Any]:
+    """The jobs that this account has sent; of a script its own job, which has the sum of its statements.
+
+    Args:
+        client: BigQuery.
+        since: when the first of them was sent, by this machine's clock.
+
+    Raises:
+        GoogleAPICallError: BigQuery does not answer.
+    """
+    jobs = client.list_jobs(min_creation_time=since - _CLOCKS, page_size=_PAGE, retry=_RETRY, timeout=_REQUEST_SECONDS)
+    return (job for job in jobs if job.parent_job_id is None)
+
+
 def costs_of(jobs: Iterable[Any], run_id: str) -> list[JobCost]:
-    """What the jobs of a run cost; of a script its own job, which has the sum of its statements."""
+    """What those jobs cost that are a run's."""
     wanted = run_label(run_id)
-    return [
-        cost_of(job) for job in jobs if (job.labels or {}).get("credix_run") == wanted and job.parent_job_id is None
-    ]
+    return [cost_of(job) for job in jobs if (job.labels or {}).get("credix_run") == wanted]
 
 
 def cost_of(job: Any) -> JobCost:

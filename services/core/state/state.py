@@ -378,6 +378,11 @@ class PipelineState:
         forget_after = run.finished_at + RUN_HISTORY
         self.store.create("runs", run.id, run.model_dump(mode="json"), forget_after=forget_after)
 
+    def run(self, run_id: str) -> Run | None:
+        """A run in the history, or None."""
+        document = self.store.get("runs", run_id)
+        return Run.model_validate(document.data) if document else None
+
     def note_cost(self, run_id: str, cost: RunCost) -> RunCost | None:
         """Note what a run in the history cost, and return what is noted then; None when there is no such run.
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import structlog
 from google.cloud import bigquery
 
+from services.core.cost.interrupted import note_interrupted
 from services.core.cost.keeping import note_with_cost
 from services.core.errors import ConfigurationError, LeaseBusy
 from services.core.labels import jobs_of
@@ -121,6 +122,7 @@ class Observer:
                 details=observation.as_dict(),
             )
             note_with_cost(self.state, self.client, run, self.settings.bigquery_usd_per_tib)
+            note_interrupted(self.state, self.client, "observer", {"observe"}, started_at, {})
         return observation
 
     def _docs(self, commands: Commands, observation: Observation) -> None:

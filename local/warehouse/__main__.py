@@ -6,9 +6,15 @@ Everything bqemulator reads from its environment is set here, before it or DuckD
 
 import argparse
 import gc
+import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from local.warehouse.analysis.analyzer import Counts
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -22,6 +28,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--home", type=Path, help="folder of the DuckDB extensions; worth sharing between databases")
     parser.add_argument("--project", default="credix-local", help="project of a request that names none")
     parser.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
+    parser.add_argument(
+        "--analyzer",
+        default="auto",
+        choices=["auto", "on", "off"],
+        help="Google's SQL analyzer in front: if it is installed, always, or never",
+    )
     options = parser.parse_args(arguments)
     options.data_dir = options.data_dir.resolve()
     options.gcs_root = options.gcs_root.resolve()
@@ -49,22 +61,51 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from local.warehouse.patches import apply_patches
 
     apply_patches()
+    counts = _analyze(options.analyzer)
     # Every statement is parsed some twenty times into trees of thousands of nodes: by default a third of the
     # processor time goes into looking for garbage among them.
     gc.set_threshold(200_000, 20, 100)
-    bqemulator(
-        [
-            "start",
-            "--persistent",
-            f"--data-dir={options.data_dir}",
-            f"--rest-host={options.host}",
-            f"--rest-port={options.rest_port}",
-            f"--grpc-host={options.host}",
-            f"--grpc-port={options.grpc_port}",
-            f"--project={options.project}",
-            f"--log-level={options.log_level}",
-        ]
-    )
+    try:
+        bqemulator(
+            [
+                "start",
+                "--persistent",
+                f"--data-dir={options.data_dir}",
+                f"--rest-host={options.host}",
+                f"--rest-port={options.rest_port}",
+                f"--grpc-host={options.host}",
+                f"--grpc-port={options.grpc_port}",
+                f"--project={options.project}",
+                f"--log-level={options.log_level}",
+            ]
+        )
+    finally:
+        if counts is not None:
+            sys.stdout.write(f"{json.dumps({'event': 'analysis', **counts.as_json()}, sort_keys=True)}\n")
+
+
+def _analyze(how: str) -> "Counts | None":
+    """Put Google's analyzer in front, or say once why it is not; what it counts.
+
+    Raises:
+        EngineMissing: it must be there, and is not.
+    """
+    from local.googlesql.compiled import EngineMissing, kept_path
+
+    if how == "off":
+        return None
+    try:
+        # Its modules can be imported only where the wheel is.
+        kept_path()
+        from local.googlesql.analysis import GoogleSql
+        from local.warehouse.patches import google
+
+        return google.apply(GoogleSql())
+    except EngineMissing as missing:
+        if how == "on":
+            raise
+        sys.stdout.write(f"Google's analyzer checks no statements here, and no job says its cost: {missing}\n")
+        return None
 
 
 if __name__ == "__main__":

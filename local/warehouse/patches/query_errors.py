@@ -23,7 +23,7 @@ class _QueryError(DomainError):
     cause: Any
 
 
-def _query_error(cause: DomainError) -> _QueryError:
+def query_error(cause: DomainError) -> _QueryError:
     """Return ``cause`` with its status and reason, which bqemulator keeps per class."""
     per_class = {name: getattr(cause, name) for name in ("http_status", "bq_reason", "grpc_status_name")}
     kind = type(f"Query{type(cause).__name__}", (_QueryError,), per_class)
@@ -43,7 +43,7 @@ async def _raise(*args: Any, **kwargs: Any) -> Any:
     try:
         return await _execute(*args, **kwargs)
     except jobs._SQL_EXECUTION_DOMAIN_ERRORS as cause:
-        raise _query_error(cause) from cause
+        raise query_error(cause) from cause
 
 
 async def _end_with_error(*, project_id: str, job_id: str, config: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:

@@ -1,0 +1,127 @@
+"""What Google's analyzer makes of a statement: its kind, its columns with types, its resolved tree; or a refusal."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2
+
+from local.googlesql.catalog import Table, catalog_of, path_of, words_of
+from local.googlesql.engine import Instance
+from local.googlesql.language import analyzer_options, bigquery_language
+from local.googlesql.names import with_paths_apart
+from local.googlesql.types import field_of, type_of
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What the analyzer makes of one statement."""
+
+    kind: str
+    """GoogleSQL's name of it: query, merge, create_table_as_select, …"""
+    fields: list[dict[str, Any]] = field(default_factory=list)
+    """A query's columns, as a REST schema."""
+    tree: Any = None
+    """The resolved statement, a protocol buffer."""
+
+
+class GoogleSql:
+    """The analyzer, speaking BigQuery's language."""
+
+    def __init__(self) -> None:
+        """Start it.
+
+        Raises:
+            EngineMissing: it is not here.
+        """
+        self.engine = Instance()
+        self.language = bigquery_language(self.engine)
+        self._views: dict[str, Statement] = {}
+
+    def analyze(
+        self,
+        sql: str,
+        tables: Iterable[Table] = (),
+        parameters: Sequence[tuple[str, dict[str, Any]]] = (),
+        default: tuple[str, str] | None = None,
+    ) -> list[Statement]:
+        """Analyze all statements of a text.
+
+        Args:
+            sql: the text.
+            tables: what it may name; views with their columns, as :meth:`with_views` gives them.
+            parameters: names (empty for those by position) and REST columns of its parameters.
+            default: project and dataset of names of one part.
+
+        Raises:
+            Refused: BigQuery would refuse it; the analyzer's words.
+            NoAnswer: the analyzer broke off.
+        """
+        text = with_paths_apart(sql)
+        types = tuple((name, type_of(column)) for name, column in parameters)
+        request = local_service_pb2.AnalyzeRequest(options=analyzer_options(self.language, types))
+        request.simple_catalog.CopyFrom(catalog_of(self.language, tables, default))
+        request.parse_resume_location.input = text
+        request.parse_resume_location.byte_position = 0
+        request.parse_resume_location.allow_resume = True
+        end = len(text.rstrip().rstrip(";").encode())
+        statements = []
+        while True:
+            response = self.engine.call("Analyze", request, local_service_pb2.AnalyzeResponse)
+            statements.append(_statement(response.resolved_statement))
+            if response.resume_byte_position >= end:
+                return statements
+            request.parse_resume_location.byte_position = response.resume_byte_position
+
+    def tables_of(self, sql: str) -> list[list[str]]:
+        """The paths of the tables that one statement reads or changes, as it writes them.
+
+        Raises:
+            Refused: it is none that can be parsed.
+        """
+        request = local_service_pb2.ExtractTableNamesFromStatementRequest(sql_statement=with_paths_apart(sql))
+        request.options.CopyFrom(self.language)
+        response = local_service_pb2.ExtractTableNamesFromStatementResponse
+        found = self.engine.call("ExtractTableNamesFromStatement", request, response)
+        return [list(name.table_name_segment) for name in found.table_name]
+
+    def with_views(self, tables: Sequence[Table]) -> list[Table]:
+        """The tables, every view with the columns that the analyzer finds in its query, and that ``"statement"``.
+
+        Raises:
+            Refused: a view's query is refused.
+        """
+        done: dict[str, Table] = {}
+
+        def typed(table: Table) -> Table:
+            name = ".".join(path_of(table))
+            if name not in done:
+                if table.get("view"):
+                    words = words_of(table["view"])
+                    below = [typed(each) for each in tables if each is not table and path_of(each)[-1] in words]
+                    statement = self._view(table["view"], below)
+                    done[name] = {**table, "fields": statement.fields, "statement": statement}
+                else:
+                    done[name] = table
+            return done[name]
+
+        return [typed(table) for table in tables]
+
+    def _view(self, query: str, below: list[Table]) -> Statement:
+        key = json.dumps([query, [[path_of(table), table["fields"]] for table in below]], sort_keys=True)
+        if key not in self._views:
+            self._views[key] = self.analyze(query, below)[-1]
+        return self._views[key]
+
+
+def _statement(any_statement: Any) -> Statement:
+    name, node = any_statement.WhichOneof("node"), any_statement
+    while name is not None:
+        node = getattr(node, name)
+        if not node.DESCRIPTOR.name.startswith("Any"):
+            columns = getattr(node, "output_column_list", ())
+            fields = [field_of(column.name, column.column.type) for column in columns]
+            return Statement(name.removeprefix("resolved_").removesuffix("_stmt_node"), fields, node)
+        name = node.WhichOneof("node")
+    return Statement("unknown")

@@ -14,7 +14,10 @@ _MOST_REASONS = 3
 def print_costs(costs: Costs, console: Console) -> None:
     """Show the costs."""
     if costs.rows:
+        window = f"{minute(costs.since)} to {minute(costs.until)} UTC"
+        console.print(Text(f"credix cost by {costs.by.value}, {window}", style="italic", overflow="fold"))
         console.print(_table(costs))
+        console.print()
     for sentence in sentences(costs):
         console.print(Text(sentence, overflow="fold"))
     for sentence in doubts(costs):
@@ -29,8 +32,9 @@ def sentences(costs: Costs) -> list[str]:
         return [f"What {counted(costs.runs, 'run')} since {minute(costs.since)} UTC cost is not known."]
     price = f"{costs.usd_per_tib:g} USD per TiB (BIGQUERY_USD_PER_TIB)"
     free = dollars(usd(costs.month.free_tib * 1024**4, costs.usd_per_tib))
+    least = "at least " if doubts(costs) else ""
     return [
-        f"{counted(costs.runs, 'run')} since {minute(costs.since)} UTC billed {size(costs.total.billed_bytes)}: "
+        f"{counted(costs.runs, 'run')} since {minute(costs.since)} UTC billed {least}{size(costs.total.billed_bytes)}: "
         f"{dollars(costs.total.usd)} at {price}.",
         f"A month like that, the bytes of {costs.month.from_days:.1f} days scaled to 30: "
         f"{size(costs.month.billed_bytes)}, {dollars(costs.month.usd)}. Of it BigQuery does not bill the first "
@@ -55,9 +59,7 @@ def doubts(costs: Costs) -> list[str]:
 
 
 def _table(costs: Costs) -> RichTable:
-    title = f"credix cost by {costs.by.value}, {minute(costs.since)} to {minute(costs.until)} UTC"
-    table = RichTable(box=None, padding=(0, 1, 0, 0), title=title)
-    table.title_justify = "left"
+    table = RichTable(box=None, padding=(0, 1, 0, 0))
     table.add_column(costs.by.value, overflow="fold")
     for heading in ("billed", "USD", "processed", "slot time", "jobs"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from google.cloud.bigquery.job import QueryJob
 
 from local.cycle import Client, extract, run_cycle
@@ -125,6 +126,13 @@ def test_the_sums_are_those_of_the_jobs_own_statistics(
     assert shown(costs["total"]) == summed(sent, lambda _: "all")["all"]
     assert (costs["runs"], costs["unknown_runs"]) == (len(runs), [])
     assert costs["total"]["usd"] == costs["total"]["billed_bytes"] / 1024**4 * 6.25
+
+
+def test_with_the_local_meter_every_job_is_told_and_bytes_are_billed(client: Client) -> None:
+    """Without Google's SQL engine nothing is metered, and nothing is taken for free."""
+    total = json.loads(credix(client, "--since", "1d").stdout)["total"]
+    metered = requests.get(f"{client.variables['BIGQUERY_EMULATOR_HOST']}/analysis", timeout=10).ok
+    assert (total["untold_jobs"] == 0, total["billed_bytes"] > 0) == (metered, metered)
 
 
 def test_by_run_each_run_has_its_own(client: Client) -> None:

@@ -30,8 +30,9 @@ def costs(facts: Facts) -> Costs:
         total = added(lines)
         price = f"{dollars(usd(total.billed, facts.usd_per_tib))} at {facts.usd_per_tib:g} USD per TiB"
         work = f"{counted(total.jobs, 'job')} and {slot_time(total.slot_ms)} of slots"
+        least = "at least " if total.untold or run.cost.unknown is not None else ""
         sentences.append(
-            f"The last run billed {size(total.billed)}, {price}, without this report's own queries. "
+            f"The last run billed {least}{size(total.billed)}, {price}, without this report's own queries. "
             f"It processed {size(total.processed)} in {work}."
         )
         if total.untold:
@@ -47,7 +48,7 @@ def costs(facts: Facts) -> Costs:
 def _of_all(facts: Facts) -> str:
     known = [run for run in facts.runs if run.cost is not None and run.cost.unknown is None]
     billed = sum(run.cost.total.billed for run in facts.runs if run.cost)
-    words = f"All {counted(len(facts.runs), 'run')} of the last 7 days billed {size(billed)}, "
-    words += dollars(usd(billed, facts.usd_per_tib))
     unknown = len(facts.runs) - len(known)
+    words = f"All {counted(len(facts.runs), 'run')} of the last 7 days billed {'at least ' if unknown else ''}"
+    words += f"{size(billed)}, {dollars(usd(billed, facts.usd_per_tib))}"
     return f"{words}{f'; of {unknown:,} of them it is not known, or not all' if unknown else ''}."

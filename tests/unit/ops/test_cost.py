@@ -157,7 +157,7 @@ def test_people_read_it_at_eighty_columns() -> None:
         assert all(len(line) <= 80 for line in text.splitlines()), text
         words = " ".join(text.split())
         assert f"credix cost by {by.value}" in words
-        assert "billed 4.8 TiB: 29.69 USD at 6.25 USD per TiB (BIGQUERY_USD_PER_TIB)." in words
+        assert "billed at least 4.8 TiB: 29.69 USD at 6.25 USD per TiB (BIGQUERY_USD_PER_TIB)." in words
         assert "the bytes of 7.0 days scaled to 30: 20.4 TiB, 127.23 USD." in words
         assert "does not bill the first 1 TiB a month of a billing account: up to 6.25 USD less." in words
         assert "not known" in words
@@ -165,7 +165,14 @@ def test_people_read_it_at_eighty_columns() -> None:
 
 def test_the_history_is_asked_for_all_who_send_jobs(tmp_path: Path) -> None:
     state = PipelineState(SqliteStore(tmp_path / "state.sqlite"))
-    for each in (run(20), run(10), run(3, service="observer"), run(2, service="report"), run(1), run(0.5, None, "sweep")):
+    for each in (
+        run(20),
+        run(10),
+        run(3, service="observer"),
+        run(2, service="report"),
+        run(1),
+        run(0.5, None, "sweep"),
+    ):
         state.add_run(each)
     found = read_costs(state, WEEK, NOW, By.STAGE, 6.25)
     assert (found.runs, found.unknown_runs) == (3, []), "a sweep sends loads and copies, which nobody bills"

@@ -31,7 +31,7 @@ def counted(number: int, one: str, several: str | None = None) -> str:
 
 def size(number: float) -> str:
     """Bytes in the units that BigQuery bills in."""
-    unit, units = "B", ["KiB", "MiB", "GiB", "TiB", "PiB"]
+    unit, units = "B", ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB"]
     while abs(number) >= 1024 and units:
         number, unit = number / 1024, units.pop(0)
     return f"{number:,.0f} {unit}" if unit == "B" or number >= 100 else f"{number:,.1f} {unit}"

@@ -47,7 +47,8 @@ def test_a_number_has_its_noun() -> None:
         (10 * 1024**2, "10.0 MiB"),
         (660 * 1024**2, "660 MiB"),
         (1024**4 + 1024**4 // 2, "1.5 TiB"),
-        (5000 * 1024**5, "5,000 PiB"),
+        (5 * 1024**6, "5.0 EiB"),
+        (5000 * 1024**7, "5,000 ZiB"),
     ],
 )
 def test_bytes_are_told_in_the_units_that_bigquery_bills_in(number: int, words: str) -> None:

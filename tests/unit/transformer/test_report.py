@@ -255,7 +255,10 @@ def test_what_is_not_known_is_said_and_is_not_nothing(cost: RunCost | None, word
 def test_the_week_s_sum_says_of_how_many_runs_it_is_not_known() -> None:
     runs = [costing(RunCost(lines=LINES)), costing(None), costing(RunCost(lines=LINES))]
     text = section(replace(GOOD, runs=runs))
-    assert "All 3 runs of the last 7 days billed at least 7.0 TiB, 43.75 USD; of 1 of them it is not known, or not all." in text
+    assert (
+        "All 3 runs of the last 7 days billed at least 7.0 TiB, 43.75 USD; of 1 of them it is not known, or not all."
+        in text
+    )
     assert "No run in the last 7 days" in section(GOOD)
 
 

@@ -1,38 +1,56 @@
 """Jobs are listed as BigQuery lists them, and keep the labels that they were sent with.
 
 bqemulator keeps nothing of a query's configuration but its text, and its list knows neither times nor pages: whatever
-is asked, it gives the newest hundred jobs. BigQuery lists the jobs that have no parent, or those of one parent, newest
-first, between two times, page by page (https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/list). The same
-now holds here.
+is asked, it gives the newest hundred jobs, dry runs among them. BigQuery lists the jobs that have no parent, or those
+of one parent, newest first, between two times, page by page
+(https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/list). The same now holds here.
 """
 
 import functools
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from bqemulator.api.routes import jobs
 from bqemulator.catalog.models import JobMeta
-from fastapi import Query
+from fastapi import Query, Request
 from fastapi.routing import APIRoute
 
 from local.warehouse.patches.replace import replace
 
 _EVERY = 10**9
-_PATH = "/bigquery/v2/projects/{project_id}/jobs"
+
+_query = jobs.query
 
 
 def apply() -> None:
-    """Wrap what runs a query job, and put another list in the list's place."""
+    """Wrap what runs a query, and put another list in the list's place."""
     replace(jobs, "_handle_query_job", _labelled(jobs._handle_query_job))
-    listing = [
+    _reroute("POST", "/projects/{project_id}/queries", query)
+    _reroute("GET", "/projects/{project_id}/jobs", list_jobs)
+
+
+def _reroute(method: str, path: str, to: Callable[..., Any]) -> None:
+    """Let another function answer requests: FastAPI has the first, whatever its module calls by that name now."""
+    routes = [
         route
         for route in jobs.router.routes
-        if isinstance(route, APIRoute) and route.path == _PATH and route.methods == {"GET"}
+        if isinstance(route, APIRoute) and route.path == f"{jobs.router.prefix}{path}" and route.methods == {method}
     ]
-    if len(listing) != 1:
-        raise RuntimeError(f"bqemulator has {len(listing)} routes for GET {_PATH}, not one")
-    jobs.router.routes.remove(listing[0])
-    jobs.router.add_api_route(_PATH.removeprefix(jobs.router.prefix), list_jobs, methods=["GET"])
+    if len(routes) != 1:
+        raise RuntimeError(f"bqemulator has {len(routes)} routes for {method} {path}, not one")
+    jobs.router.routes.remove(routes[0])
+    jobs.router.add_api_route(path, to, methods=[method])
+
+
+async def query(project_id: str, request: Request, ctx: jobs._Ctx, caller: jobs._Caller) -> dict[str, Any]:
+    """Answer ``jobs.query``, whose labels are not in a configuration."""
+    answer: dict[str, Any] = await _query(project_id, request, ctx, caller)
+    labels = (await request.json()).get("labels")
+    job = ctx.catalog.get_job(project_id, answer["jobReference"]["jobId"])
+    if labels and job is not None:
+        ctx.catalog.upsert_job(job.model_copy(update={"configuration": {**job.configuration, "labels": labels}}))
+    return answer
 
 
 def _labelled(handler: Any) -> Any:
@@ -64,6 +82,7 @@ def list_jobs(
         job
         for job in ctx.catalog.list_jobs(project_id, max_results=_EVERY)
         if (job.statistics or {}).get("parentJobId") == parent_job_id
+        and not job.configuration.get("dryRun")
         and (not states or job.state in states)
         and min_creation_time <= _created(job)
         and (max_creation_time is None or _created(job) <= max_creation_time)

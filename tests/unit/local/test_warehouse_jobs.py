@@ -47,6 +47,19 @@ def test_a_query_keeps_its_labels_and_its_text(client: bigquery.Client) -> None:
         assert (job.state, job.parent_job_id) == ("DONE", None)
 
 
+def test_a_query_by_the_short_way_keeps_its_labels_too(client: bigquery.Client) -> None:
+    config = bigquery.QueryJobConfig(labels={"credix_stage": "short"})
+    rows = client.query_and_wait("SELECT 8", job_config=config)
+    assert rows.job_id is not None
+    assert client.get_job(rows.job_id).labels == {"credix_stage": "short"}
+
+
+def test_a_dry_run_is_no_job(client: bigquery.Client) -> None:
+    before = ids(client.list_jobs())
+    client.query("SELECT 9", job_config=bigquery.QueryJobConfig(dry_run=True))
+    assert ids(client.list_jobs()) == before
+
+
 def test_all_jobs_come_page_by_page_newest_first(client: bigquery.Client) -> None:
     before = dt.datetime.now(dt.UTC)
     time.sleep(0.01)

@@ -1,6 +1,7 @@
 """What Google's analyzer makes of a statement: its kind, its columns with types, its resolved tree; or a refusal."""
 
 import json
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,9 @@ from local.googlesql.engine import Instance
 from local.googlesql.language import analyzer_options, bigquery_language
 from local.googlesql.names import with_paths_apart
 from local.googlesql.types import field_of, type_of
+
+VIEWS_REMEMBERED = 128
+"""Most views whose analysis is kept; a resolved tree is up to a megabyte."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class GoogleSql:
         """
         self.engine = Instance()
         self.language = bigquery_language(self.engine)
-        self._views: dict[str, Statement] = {}
+        self._views: OrderedDict[str, Statement] = OrderedDict()
 
     def analyze(
         self,
@@ -112,6 +116,9 @@ class GoogleSql:
         key = json.dumps([query, [[path_of(table), table["fields"]] for table in below]], sort_keys=True)
         if key not in self._views:
             self._views[key] = self.analyze(query, below)[-1]
+            if len(self._views) > VIEWS_REMEMBERED:
+                self._views.popitem(last=False)
+        self._views.move_to_end(key)
         return self._views[key]
 
 

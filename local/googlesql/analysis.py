@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from google.protobuf.empty_pb2 import Empty
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2
 
 from local.googlesql.catalog import Table, catalog_of, path_of, words_of
@@ -13,6 +14,9 @@ from local.googlesql.engine import Instance
 from local.googlesql.language import analyzer_options, bigquery_language
 from local.googlesql.names import with_paths_apart
 from local.googlesql.types import field_of, type_of
+
+CATALOGS_REMEMBERED = 16
+"""Most catalogs that the engine keeps for statements on the same tables; each takes some megabytes."""
 
 VIEWS_REMEMBERED = 128
 """Most views whose analysis is kept; a resolved tree is up to a megabyte."""
@@ -41,6 +45,7 @@ class GoogleSql:
         """
         self.engine = Instance()
         self.language = bigquery_language(self.engine)
+        self._catalogs: OrderedDict[str, int] = OrderedDict()
         self._views: OrderedDict[str, Statement] = OrderedDict()
 
     def analyze(
@@ -65,7 +70,7 @@ class GoogleSql:
         text = with_paths_apart(sql)
         types = tuple((name, type_of(column)) for name, column in parameters)
         request = local_service_pb2.AnalyzeRequest(options=analyzer_options(self.language, types))
-        request.simple_catalog.CopyFrom(catalog_of(self.language, tables, default))
+        request.registered_catalog_id = self._catalog(list(tables), default)
         request.parse_resume_location.input = text
         request.parse_resume_location.byte_position = 0
         request.parse_resume_location.allow_resume = True
@@ -77,6 +82,20 @@ class GoogleSql:
             if response.resume_byte_position >= end:
                 return statements
             request.parse_resume_location.byte_position = response.resume_byte_position
+
+    def _catalog(self, tables: Sequence[Table], default: tuple[str, str] | None) -> int:
+        """The engine's id of a catalog: to make one takes longer than to analyze a short statement."""
+        key = json.dumps([default, [_known_of(table) for table in tables]])
+        if key not in self._catalogs:
+            request = local_service_pb2.RegisterCatalogRequest()
+            request.simple_catalog.CopyFrom(catalog_of(self.language, tables, default))
+            registered = self.engine.call("RegisterCatalog", request, local_service_pb2.RegisterResponse)
+            self._catalogs[key] = registered.registered_id
+            if len(self._catalogs) > CATALOGS_REMEMBERED:
+                _, oldest = self._catalogs.popitem(last=False)
+                self.engine.call("UnregisterCatalog", local_service_pb2.UnregisterRequest(registered_id=oldest), Empty)
+        self._catalogs.move_to_end(key)
+        return self._catalogs[key]
 
     def tables_of(self, sql: str) -> list[list[str]]:
         """The paths of the tables that one statement reads or changes, as it writes them.
@@ -120,6 +139,10 @@ class GoogleSql:
                 self._views.popitem(last=False)
         self._views.move_to_end(key)
         return self._views[key]
+
+
+def _known_of(table: Table) -> list[Any]:
+    return [path_of(table), table["fields"], table.get("pseudo"), table.get("written")]
 
 
 def _statement(any_statement: Any) -> Statement:

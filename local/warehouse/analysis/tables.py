@@ -47,13 +47,12 @@ def named_tables(google: GoogleSql, sql: str, project: str, catalog: Any) -> lis
     return [*found.values(), *metadata_views(sql)]
 
 
-_ALTERED = re.compile(
-    r"\s*alter\s+(?:table|view)\s+(?:if\s+exists\s+)?((?:`[^`]+`|[\w-]+)(?:\s*\.\s*(?:`[^`]+`|[\w-]+))*)", re.I
-)
+_NAME = r"(?:`[^`]+`|[\w-]+)"
+_ALTERED = re.compile(rf"\s*alter\s+(?:table|view)\s+(?:if\s+exists\s+)?({_NAME}(?:\s*\.\s*{_NAME})*)", re.IGNORECASE)
 
 
 def _altered(sql: str) -> list[list[str]]:
-    """The path of the table that an ALTER statement changes: the engine does not count it among a statement's tables."""
+    """The path of the table that an ALTER statement changes: the engine finds no table in one."""
     found = _ALTERED.match(without_comments(sql))
     return [[name for name in re.split(r"[`.\s]+", found[1]) if name]] if found else []
 

@@ -29,7 +29,9 @@ class Statement:
     kind: str
     """GoogleSQL's name of it: query, merge, create_table_as_select, …"""
     fields: list[dict[str, Any]] = field(default_factory=list)
-    """A query's columns, as a REST schema."""
+    """The columns of a query, or of the query from which a table or view is made, as a REST schema."""
+    makes: tuple[str, ...] = ()
+    """The path of what a CREATE statement makes, as it is written."""
     tree: Any = None
     """The resolved statement, a protocol buffer."""
 
@@ -145,13 +147,22 @@ def _known_of(table: Table) -> list[Any]:
     return [path_of(table), table["fields"], table.get("pseudo"), table.get("written")]
 
 
+def _of(node: Any, field: str) -> Any:
+    """A repeated field of a node or of what it is a kind of; nothing if there is none."""
+    while not hasattr(node, field):
+        if not hasattr(node, "parent"):
+            return ()
+        node = node.parent
+    return getattr(node, field)
+
+
 def _statement(any_statement: Any) -> Statement:
     name, node = any_statement.WhichOneof("node"), any_statement
     while name is not None:
         node = getattr(node, name)
         if not node.DESCRIPTOR.name.startswith("Any"):
-            columns = getattr(node, "output_column_list", ())
-            fields = [field_of(column.name, column.column.type) for column in columns]
-            return Statement(name.removeprefix("resolved_").removesuffix("_stmt_node"), fields, node)
+            kind = name.removeprefix("resolved_").removesuffix("_stmt_node")
+            fields = [field_of(column.name, column.column.type) for column in _of(node, "output_column_list")]
+            return Statement(kind, fields, tuple(_of(node, "name_path")), node)
         name = node.WhichOneof("node")
     return Statement("unknown")

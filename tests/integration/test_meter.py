@@ -246,3 +246,14 @@ def test_without_the_engine_the_warehouse_says_so_once_and_works(
     assert capsys.readouterr().out.count("zetasql is not installed") == 1
     with pytest.raises(EngineMissing):
         put_analyzer_in_front("on")
+
+
+def test_a_view_has_googles_columns(client: bigquery.Client) -> None:
+    client.query(
+        "create or replace view m.typed as select sign(amount) as s, sum(flag_count) n from"
+        " (select amount, countif(flag) as flag_count from m.t group by amount) group by s"
+    ).result()
+    assert [(field.name, field.field_type) for field in client.get_table("m.typed").schema] == [
+        ("s", "NUMERIC"),
+        ("n", "INTEGER"),
+    ]

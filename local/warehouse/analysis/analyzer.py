@@ -33,6 +33,8 @@ class Analyzed:
     """GoogleSQL's name of it."""
     fields: list[dict[str, Any]]
     """Of a query: its columns, as a REST schema."""
+    makes: tuple[str, ...]
+    """Of a CREATE statement: the path of what it makes, as it is written."""
     reads: Reads
     """What it reads of tables, views expanded."""
     only_inserts: bool
@@ -142,7 +144,13 @@ class Analyzer:
             return Refusal(f"Duplicate column names in the result are not supported. Found duplicate(s): {doubled}")
         last = statements[-1]
         return Analyzed(
-            last.kind, last.fields, scanned(last, typed), only_inserts(last), is_lasting(last, typed), tables
+            last.kind,
+            last.fields,
+            last.makes,
+            scanned(last, typed),
+            only_inserts(last),
+            is_lasting(last, typed),
+            tables,
         )
 
 

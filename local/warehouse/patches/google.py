@@ -17,14 +17,17 @@ from typing import Any
 
 from bqemulator import server
 from bqemulator.api.routes import jobs
+from bqemulator.catalog.models import TableFieldSchema
 from bqemulator.domain.errors import DomainError, InvalidQueryError, UnsupportedFeatureError
 from bqemulator.jobs import executor
 from bqemulator.jobs.executor import JOB_RESULTS, JOB_SCHEMAS
 from bqemulator.scripting.ast import SqlStmt
 
 from local.googlesql.analysis import GoogleSql
+from local.googlesql.types import REST_NAMES, name_of
 from local.warehouse.analysis.analyzer import NOT_THERE, Analyzed, Analyzer, Counts, Judgement, Refusal, Unchecked
 from local.warehouse.analysis.answer import OtherAnswer, with_columns_of
+from local.warehouse.analysis.tables import as_table
 from local.warehouse.meter.billing import Bill, bill
 from local.warehouse.meter.results import Results
 from local.warehouse.meter.sizes import Sizes
@@ -78,6 +81,8 @@ class _Front:
             elapsed = time.perf_counter() - started
             if isinstance(judged, Analyzed) and judged.kind == "query":
                 self._retype(judged, job_id)
+            if isinstance(judged, Analyzed) and judged.kind in ("create_view", "create_table_as_select"):
+                self._compare_made(judged, project_id, ctx)
             if isinstance(judged, Unchecked) and judged.reason == NOT_THERE:
                 self.analyzer.counts.accepted[" ".join(bq_sql.split())[:200]] += 1
             if price is not None:
@@ -146,6 +151,22 @@ class _Front:
         )
         return Price(Bill(tables=cost.tables) if cached else cost, cached)
 
+    def _compare_made(self, judged: Analyzed, project: str, ctx: Any) -> None:
+        """Give a view Google's columns; of a table, count the columns that have other types."""
+        path = judged.makes if len(judged.makes) == 3 else (project, *judged.makes)
+        made = ctx.catalog.get_table(*path)
+        if made is None:
+            return
+        found, expected = as_table(made)["fields"], judged.fields
+        for entry, field in zip(found, expected, strict=False):
+            if name_of(entry) != name_of(field):
+                self.analyzer.counts.differing[f"{name_of(entry)} for {name_of(field)} in a new {made.table_type}"] += 1
+        if made.table_type == "VIEW":
+            known = {field.name: field for field in made.schema_.fields}
+            fields = tuple(_as_field(field, known.get(field["name"])) for field in expected)
+            schema = made.schema_.model_copy(update={"fields": fields})
+            ctx.catalog.update_table(made.model_copy(update={"schema_": schema}))
+
     def _retype(self, judged: Analyzed, job_id: str) -> None:
         rows, schema = JOB_RESULTS[job_id], JOB_SCHEMAS[job_id]
         try:
@@ -170,6 +191,17 @@ async def _with_cache_asked_for(project_id: str, job_id: str, config: dict[str, 
         return await _handle(project_id, job_id, config, **options)
     finally:
         _cache_asked_for.reset(token)
+
+
+def _as_field(field: dict[str, Any], known: Any) -> Any:
+    """Google's column as bqemulator's record has it, with the description that was known."""
+    made = TableFieldSchema(
+        name=field["name"],
+        type=REST_NAMES.get(field["type"], field["type"]),
+        mode=field.get("mode", "NULLABLE"),
+        fields=tuple(_as_field(inner, None) for inner in field.get("fields", ())),
+    )
+    return made.model_copy(update={"description": known.description}) if known else made
 
 
 def _clustered_by(meta: Any) -> str | None:

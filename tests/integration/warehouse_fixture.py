@@ -65,7 +65,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def start_warehouse(folder: Path) -> Iterator[Warehouse]:
+def start_warehouse(folder: Path, *options: str) -> Iterator[Warehouse]:
     """Run ``python -m local.warehouse`` on the data in ``folder`` until the block ends."""
     port = free_port()
     gcs_root = folder / "gcs"
@@ -78,6 +78,7 @@ def start_warehouse(folder: Path) -> Iterator[Warehouse]:
         "--project": PROJECT,
     }
     command = [sys.executable, "-m", "local.warehouse", *(str(part) for pair in arguments.items() for part in pair)]
+    command += options
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "warehouse.log"
     with log.open("ab") as output:

@@ -8,6 +8,7 @@
 :mod:`.load_jobs`               Parquet: by column name, checked against the schema, all or nothing, 404
 :mod:`.copy_jobs`               the destination is replaced whole, with its schema; WRITE_EMPTY is the default
 :mod:`.table_changes`           ``numRows`` after every write, no copy of the table per write, changed columns
+:mod:`.layouts`                 a table that SQL has made is known with its partitions and clusters
 :mod:`.numerics`                NUMERIC has 38 digits, 9 of them decimals, and is divided exactly
 :mod:`.trimming`                TRIM removes every kind of white space
 :mod:`.contracts`               CREATE TABLE with columns AS a query in parentheses, as dbt contracts write it
@@ -23,6 +24,7 @@ from local.warehouse.patches import (
     copy_jobs,
     job_ids,
     job_list,
+    layouts,
     load_jobs,
     numerics,
     one_thread,
@@ -33,8 +35,8 @@ from local.warehouse.patches import (
 )
 
 PATCHES = (
-    *(one_thread, query_errors, load_jobs, copy_jobs, table_changes, numerics, trimming, contracts, job_list),
-    *(translation, job_ids),
+    *(one_thread, query_errors, load_jobs, copy_jobs, table_changes, layouts, numerics, trimming, contracts),
+    *(job_list, translation, job_ids),
 )
 """In the order in which they are applied: the last two wrap what the others put there."""
 

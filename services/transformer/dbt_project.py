@@ -18,6 +18,7 @@ from services.core.errors import PipelineError
 from services.core.settings import TransformerSettings
 from services.core.tables import Tables
 from services.transformer.contract import BronzeModel, refused
+from services.transformer.labels import dbt_labels
 from services.transformer.merge_jobs import name_jobs
 
 log = structlog.get_logger()
@@ -131,8 +132,13 @@ class DbtProject:
             self._manifest = manifest
         return self._manifest
 
-    def run(self, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:
+    def run(self, stage: str, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:
         """Run a dbt command on the parsed project.
+
+        Args:
+            stage: what its jobs in BigQuery are for, as their labels say.
+            arguments: the command.
+            variables: dbt's, beside the labels.
 
         Raises:
             DbtError: dbt ended without results. Failed models and tests are results, not errors.
@@ -140,7 +146,8 @@ class DbtProject:
         with self._lock:
             runner = dbtRunner(manifest=self.parsed())
             # As an object, not as the text of `--vars`: YAML refuses, or changes, some characters of names.
-            result = self._invoke(runner, arguments, **({"vars": variables} if variables else {}))
+            given = {"credix": dbt_labels(stage, self._tables.tables), **(variables or {})}
+            result = self._invoke(runner, arguments, vars=given)
             if result.exception is not None or result.result is None:
                 raise DbtError(f"dbt {' '.join(arguments)} ended without results: {result.exception}")
             execution: Any = result.result

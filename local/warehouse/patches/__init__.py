@@ -4,6 +4,7 @@
 :mod:`.one_thread`              no two requests share the database connection at the same time
 :mod:`.query_errors`            a query that fails is an error and not an empty result
 :mod:`.job_ids`                 a job id is accepted once: 409 ``duplicate`` the second time
+:mod:`.job_list`                jobs keep their labels, and are listed by time, state and parent, page by page
 :mod:`.load_jobs`               Parquet: by column name, checked against the schema, all or nothing, 404
 :mod:`.copy_jobs`               the destination is replaced whole, with its schema; WRITE_EMPTY is the default
 :mod:`.table_changes`           ``numRows`` after every write, no copy of the table per write, changed columns
@@ -22,6 +23,7 @@ from local.warehouse.patches import (
     contracts,
     copy_jobs,
     job_ids,
+    job_list,
     layouts,
     load_jobs,
     numerics,
@@ -34,7 +36,7 @@ from local.warehouse.patches import (
 
 PATCHES = (
     *(one_thread, query_errors, load_jobs, copy_jobs, table_changes, layouts, numerics, trimming, contracts),
-    *(translation, job_ids),
+    *(job_list, translation, job_ids),
 )
 """In the order in which they are applied: the last two wrap what the others put there."""
 

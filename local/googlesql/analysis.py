@@ -1,10 +1,12 @@
 """What Google's analyzer makes of a statement: its kind, its columns with types, its resolved tree; or a refusal."""
 
 import json
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from google.protobuf.empty_pb2 import Empty
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2
 
 from local.googlesql.catalog import Table, catalog_of, path_of, words_of
@@ -12,6 +14,12 @@ from local.googlesql.engine import Instance
 from local.googlesql.language import analyzer_options, bigquery_language
 from local.googlesql.names import with_paths_apart
 from local.googlesql.types import field_of, type_of
+
+CATALOGS_REMEMBERED = 16
+"""Most catalogs that the engine keeps for statements on the same tables; each takes some megabytes."""
+
+VIEWS_REMEMBERED = 128
+"""Most views whose analysis is kept; a resolved tree is up to a megabyte."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,9 @@ class Statement:
     kind: str
     """GoogleSQL's name of it: query, merge, create_table_as_select, …"""
     fields: list[dict[str, Any]] = field(default_factory=list)
-    """A query's columns, as a REST schema."""
+    """The columns of a query, or of the query from which a table or view is made, as a REST schema."""
+    makes: tuple[str, ...] = ()
+    """The path of what a CREATE statement makes, as it is written."""
     tree: Any = None
     """The resolved statement, a protocol buffer."""
 
@@ -37,7 +47,8 @@ class GoogleSql:
         """
         self.engine = Instance()
         self.language = bigquery_language(self.engine)
-        self._views: dict[str, Statement] = {}
+        self._catalogs: OrderedDict[str, int] = OrderedDict()
+        self._views: OrderedDict[str, Statement] = OrderedDict()
 
     def analyze(
         self,
@@ -61,7 +72,7 @@ class GoogleSql:
         text = with_paths_apart(sql)
         types = tuple((name, type_of(column)) for name, column in parameters)
         request = local_service_pb2.AnalyzeRequest(options=analyzer_options(self.language, types))
-        request.simple_catalog.CopyFrom(catalog_of(self.language, tables, default))
+        request.registered_catalog_id = self._catalog(list(tables), default)
         request.parse_resume_location.input = text
         request.parse_resume_location.byte_position = 0
         request.parse_resume_location.allow_resume = True
@@ -73,6 +84,20 @@ class GoogleSql:
             if response.resume_byte_position >= end:
                 return statements
             request.parse_resume_location.byte_position = response.resume_byte_position
+
+    def _catalog(self, tables: Sequence[Table], default: tuple[str, str] | None) -> int:
+        """The engine's id of a catalog: to make one takes longer than to analyze a short statement."""
+        key = json.dumps([default, [_known_of(table) for table in tables]])
+        if key not in self._catalogs:
+            request = local_service_pb2.RegisterCatalogRequest()
+            request.simple_catalog.CopyFrom(catalog_of(self.language, tables, default))
+            registered = self.engine.call("RegisterCatalog", request, local_service_pb2.RegisterResponse)
+            self._catalogs[key] = registered.registered_id
+            if len(self._catalogs) > CATALOGS_REMEMBERED:
+                _, oldest = self._catalogs.popitem(last=False)
+                self.engine.call("UnregisterCatalog", local_service_pb2.UnregisterRequest(registered_id=oldest), Empty)
+        self._catalogs.move_to_end(key)
+        return self._catalogs[key]
 
     def tables_of(self, sql: str) -> list[list[str]]:
         """The paths of the tables that one statement reads or changes, as it writes them.
@@ -112,7 +137,23 @@ class GoogleSql:
         key = json.dumps([query, [[path_of(table), table["fields"]] for table in below]], sort_keys=True)
         if key not in self._views:
             self._views[key] = self.analyze(query, below)[-1]
+            if len(self._views) > VIEWS_REMEMBERED:
+                self._views.popitem(last=False)
+        self._views.move_to_end(key)
         return self._views[key]
+
+
+def _known_of(table: Table) -> list[Any]:
+    return [path_of(table), table["fields"], table.get("pseudo"), table.get("written")]
+
+
+def _of(node: Any, field: str) -> Any:
+    """A repeated field of a node or of what it is a kind of; nothing if there is none."""
+    while not hasattr(node, field):
+        if not hasattr(node, "parent"):
+            return ()
+        node = node.parent
+    return getattr(node, field)
 
 
 def _statement(any_statement: Any) -> Statement:
@@ -120,8 +161,8 @@ def _statement(any_statement: Any) -> Statement:
     while name is not None:
         node = getattr(node, name)
         if not node.DESCRIPTOR.name.startswith("Any"):
-            columns = getattr(node, "output_column_list", ())
-            fields = [field_of(column.name, column.column.type) for column in columns]
-            return Statement(name.removeprefix("resolved_").removesuffix("_stmt_node"), fields, node)
+            kind = name.removeprefix("resolved_").removesuffix("_stmt_node")
+            fields = [field_of(column.name, column.column.type) for column in _of(node, "output_column_list")]
+            return Statement(kind, fields, tuple(_of(node, "name_path")), node)
         name = node.WhichOneof("node")
     return Statement("unknown")

@@ -1,11 +1,12 @@
 """Tables and views for the analyzer.
 
 A table is ``{"id": "project.dataset.table", "fields": [REST columns]}``, a view has its query in ``"view"`` as well; a
-view of metadata has a ``"path"`` instead of an id.
+view of metadata has a ``"path"`` instead of an id. Where it is known how statements write a name, ``"written"`` has the
+paths: a catalog of few names is made sooner.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from zetasql.wasi._pb2.zetasql.proto import simple_catalog_pb2
@@ -52,7 +53,7 @@ def catalog_of(language: Any, tables: Iterable[Table], default: tuple[str, str] 
     serial = 0
     for table in tables:
         path = path_of(table)
-        for home in _homes(path, default):
+        for home in _homes(table, default):
             serial += 1
             entry = node(home).table.add(name=path[-1], serialization_id=serial, full_name=".".join(path))
             for column in table["fields"]:
@@ -62,7 +63,11 @@ def catalog_of(language: Any, tables: Iterable[Table], default: tuple[str, str] 
     return root
 
 
-def _homes(path: Sequence[str], default: tuple[str, str] | None) -> list[tuple[str, ...]]:
+def _homes(table: Table, default: tuple[str, str] | None) -> list[tuple[str, ...]]:
+    """What a table's name may have before it."""
+    if "written" in table:
+        return sorted({tuple(path[:-1]) for path in table["written"]})
+    path = path_of(table)
     homes = [tuple(path[:-1])]
     if len(path) == 3:  # project.dataset.table
         homes.append((path[1],))

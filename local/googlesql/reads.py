@@ -16,6 +16,7 @@ from typing import Any
 
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
+from local.googlesql.analysis import Statement
 from local.googlesql.values import decoded
 
 Node = int | tuple[str, Any]
@@ -55,6 +56,14 @@ class Reads:
     target: Read | None = None
     """The table that an UPDATE, DELETE or MERGE works on, without what it reads of it; its bounds hold for every row
     that is changed. None of an INSERT, which reads nothing of its target."""
+
+
+def only_inserts(statement: Statement) -> bool:
+    """Whether a statement adds rows, and changes none."""
+    insert: Any = enums.ResolvedMergeWhenEnums.INSERT
+    return statement.kind == "insert" or (
+        statement.kind == "merge" and all(clause.action_type == insert for clause in statement.tree.when_clause_list)
+    )
 
 
 def reads_of(

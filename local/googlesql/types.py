@@ -27,6 +27,8 @@ _KINDS = {
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 STANDARD_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
 """Standard SQL's names of types for those that the API uses."""
+REST_NAMES = {standard: name for name, standard in STANDARD_NAMES.items()}
+"""And the other way round."""
 
 
 def type_of(field: Field) -> Any:

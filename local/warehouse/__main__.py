@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from local.warehouse.patches import apply_patches
 
     apply_patches()
-    counts = _analyze(options.analyzer)
+    counts = put_analyzer_in_front(options.analyzer)
     # Every statement is parsed some twenty times into trees of thousands of nodes: by default a third of the
     # processor time goes into looking for garbage among them.
     gc.set_threshold(200_000, 20, 100)
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stdout.write(f"{json.dumps({'event': 'analysis', **counts.as_json()}, sort_keys=True)}\n")
 
 
-def _analyze(how: str) -> "Counts | None":
+def put_analyzer_in_front(how: str) -> "Counts | None":
     """Put Google's analyzer in front, or say once why it is not; what it counts.
 
     Raises:

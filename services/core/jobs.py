@@ -18,6 +18,7 @@ from google.cloud import bigquery
 from google.cloud.bigquery.job import CopyJob, LoadJob, QueryJob
 
 from services.core.errors import TransientError
+from services.core.labels import job_labels
 from services.core.naming import new_batch_id
 from services.core.warehouse import REQUEST_SECONDS, RETRY
 
@@ -82,7 +83,7 @@ def settle(client: bigquery.Client, job_id: str, wait: timedelta) -> Settled:
     try:
         job = client.get_job(job_id, location=client.location, retry=RETRY, timeout=REQUEST_SECONDS)
     except NotFound:
-        config = bigquery.QueryJobConfig(labels={"credix_stage": "void"})
+        config = bigquery.QueryJobConfig(labels=job_labels("void"))
         try:
             job = client.query(
                 VOID, job_config=config, job_id=job_id, retry=RETRY, job_retry=None, timeout=REQUEST_SECONDS

@@ -14,6 +14,7 @@ from pydantic import (
     AliasChoices,
     BeforeValidator,
     Field,
+    NonNegativeFloat,
     PositiveInt,
     SecretStr,
     ValidationError,
@@ -207,7 +208,19 @@ class LoaderSettings(CoreSettings, WarehouseSettings):
     )
 
 
-class TransformerSettings(CoreSettings, WarehouseSettings):
+class PriceSettings(BaseSettings):
+    """What BigQuery's queries cost."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore")
+
+    bigquery_usd_per_tib: NonNegativeFloat = Field(
+        default=6.25,
+        description="On-demand price of a TiB that queries bill, in USD, as costs are told by it; the default is the "
+        "list price in the US (docs/operations.md, What it costs).",
+    )
+
+
+class TransformerSettings(CoreSettings, WarehouseSettings, PriceSettings):
     """Settings of the transformer."""
 
     dbt_project_dir: Path = Field(default=Path("dbt"), description="Folder of the dbt project.")
@@ -261,7 +274,7 @@ class TransformerSettings(CoreSettings, WarehouseSettings):
         return teams
 
 
-class OpsSettings(CoreSettings, WarehouseSettings):
+class OpsSettings(CoreSettings, WarehouseSettings, PriceSettings):
     """Settings of the `credix` command."""
 
     dead_letter_subscriptions: str = Field(

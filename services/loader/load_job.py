@@ -11,6 +11,7 @@ from google.cloud.bigquery.job import LoadJob
 from services.core.errors import DataError, TransientError
 from services.core.faults import fault_point
 from services.core.jobs import LASTING_REASONS, await_end
+from services.core.labels import job_labels
 from services.core.manifest import Manifest
 from services.core.naming import load_job_id
 from services.core.tables import EXTRACTED_AT, Column, Table
@@ -38,7 +39,7 @@ def _job_config(table: Table, manifest: Manifest) -> bigquery.LoadJobConfig:
         schema=declared_schema(table, manifest),
         write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
         create_disposition=bigquery.CreateDisposition.CREATE_IF_NEEDED,
-        labels={"credix_stage": "load", "credix_table": table.name},
+        labels=job_labels("load", table.name),
     )
     options = bigquery.ParquetOptions()  # type: ignore[no-untyped-call]
     options.enable_list_inference = True

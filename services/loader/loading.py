@@ -16,6 +16,7 @@ from services.core.errors import DataError
 from services.core.events import ObjectFinalized
 from services.core.faults import fault_point
 from services.core.jobs import StillRunning
+from services.core.labels import jobs_of
 from services.core.landing import archive, batch_objects, put_manifest
 from services.core.manifest import Manifest, manifest_fingerprint
 from services.core.naming import LandedObject, file_table, manifest_object, parse_landed
@@ -216,21 +217,21 @@ class Loader:
         settings = self.settings
         hashed = hashed_table_id(settings.gcp_project, settings.dataset_temp, batch)
         started = time.monotonic()
-        job = load(
-            self.client,
-            table,
-            manifest,
-            hashed,
-            settings.landing_bucket,
-            settings.temp_table_days,
-            settings.load_timeout,
-        )
-        # The parts may have changed under the load: what was loaded is what is there before it and after it.
-        check_parts(manifest, self.objects, settings.landing_bucket)
-        log.info("batch.in_temp", rows=job.output_rows, job_id=job.job_id, hashed_table=hashed)
-        refresh_stable(
-            self.client, self.state, batch, hashed, f"{settings.gcp_project}.{settings.dataset_temp}.{table.name}"
-        )
+        stable = f"{settings.gcp_project}.{settings.dataset_temp}.{table.name}"
+        with jobs_of(batch.run_id):
+            job = load(
+                self.client,
+                table,
+                manifest,
+                hashed,
+                settings.landing_bucket,
+                settings.temp_table_days,
+                settings.load_timeout,
+            )
+            # The parts may have changed under the load: what was loaded is what is there before it and after it.
+            check_parts(manifest, self.objects, settings.landing_bucket)
+            log.info("batch.in_temp", rows=job.output_rows, job_id=job.job_id, hashed_table=hashed)
+            refresh_stable(self.client, self.state, batch, hashed, stable)
         fault_point("loader.loaded_unnoted")
         loaded = self.state.step(
             batch.id,

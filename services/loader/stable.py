@@ -11,6 +11,7 @@ from services.core.batch import Batch
 from services.core.errors import LeaseBusy, LeaseLost
 from services.core.faults import fault_point
 from services.core.jobs import take_turn
+from services.core.labels import job_labels
 from services.core.naming import batch_of_stable_job, stable_job_id
 from services.core.state.lease import holding
 from services.core.state.state import PipelineState
@@ -64,7 +65,7 @@ def _copy(
     fault_point("loader.stable_noted")
     config = bigquery.CopyJobConfig(
         write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
-        labels={"credix_stage": "stable", "credix_table": batch.table},
+        labels=job_labels("stable", batch.table),
     )
     try:
         job = client.copy_table(hashed, stable, job_id=job_id, job_config=config, retry=RETRY, timeout=REQUEST_SECONDS)

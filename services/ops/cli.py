@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -19,6 +20,8 @@ from services.core.settings import OpsSettings, read_settings
 from services.core.state.state import PipelineState, open_state
 from services.core.tables import Mode, load_tables
 from services.core.telling import told
+from services.ops.cost import By, parse_since, read_costs
+from services.ops.cost_text import print_costs
 from services.ops.environment import adopt_local_stack
 from services.ops.held import discard as discard_batch
 from services.ops.held import release as release_batch
@@ -98,6 +101,27 @@ def status(
     else:
         print_status(found, Console(highlight=False))
     raise typer.Exit(1 if found.needs_attention else 0)
+
+
+@app.command()
+def cost(
+    since: Annotated[str, typer.Option(help="A span like 12h, 7d, 4w, or a date; in UTC.")] = "7d",
+    by: Annotated[By, typer.Option(help="What the sums are made by.")] = By.STAGE,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, also what a pipe gets.")] = False,
+) -> None:
+    """Show what the runs billed in BigQuery, in bytes and USD, and what a month of them would cost."""
+    now = datetime.now(UTC)
+    try:
+        begin = parse_since(since, now)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--since") from error
+    settings = read_settings(OpsSettings)
+    with _state(settings) as state:
+        found = read_costs(state, begin, now, by, settings.bigquery_usd_per_tib)
+    if as_json or not sys.stdout.isatty():
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        print_costs(found, Console(highlight=False))
 
 
 BatchId = Annotated[str, typer.Argument(help="The batch's id, as `credix status` tells it.")]

@@ -15,14 +15,16 @@ import structlog
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 
 from services.core.errors import PipelineError
+from services.core.labels import job_labels
 from services.core.settings import TransformerSettings
 from services.core.tables import Tables
 from services.transformer.contract import BronzeModel, refused
-from services.transformer.merge_jobs import name_jobs
+from services.transformer.dbt_jobs import labelled, tell_jobs
+from services.transformer.labels import dbt_labels
 
 log = structlog.get_logger()
 
-name_jobs()
+tell_jobs()
 
 
 class DbtError(PipelineError):
@@ -132,8 +134,13 @@ class DbtProject:
             self._manifest = manifest
         return self._manifest
 
-    def run(self, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:
+    def run(self, stage: str, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:
         """Run a dbt command on the parsed project.
+
+        Args:
+            stage: what its jobs in BigQuery are for, as their labels say.
+            arguments: the command.
+            variables: dbt's, beside the labels.
 
         Raises:
             DbtError: dbt ended without results. Failed models and tests are results, not errors.
@@ -141,7 +148,9 @@ class DbtProject:
         with self._lock:
             runner = dbtRunner(manifest=self.parsed())
             # As an object, not as the text of `--vars`: YAML refuses, or changes, some characters of names.
-            result = self._invoke(runner, arguments, **({"vars": variables} if variables else {}))
+            given = {"credix": dbt_labels(stage, self._tables.tables), **(variables or {})}
+            with labelled(job_labels(stage)):
+                result = self._invoke(runner, arguments, vars=given)
             if result.exception is not None or result.result is None:
                 raise DbtError(f"dbt {' '.join(arguments)} ended without results: {result.exception}")
             execution: Any = result.result

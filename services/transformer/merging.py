@@ -247,7 +247,7 @@ class Merging:
         if not variable:
             return {}, ""
         try:
-            results = self.dbt.run(["run", "--select", *sorted(variable)], {"bronze": variable})
+            results = self.dbt.run("bronze", ["run", "--select", *sorted(variable)], {"bronze": variable})
         except DbtError as error:
             return {}, str(error)
         finally:

@@ -10,8 +10,12 @@ import structlog
 from google.cloud import bigquery
 
 from services.core.batch import Batch, BatchError, BatchState, Step
+from services.core.cost.interrupted import note_interrupted
+from services.core.cost.keeping import keep_cost, log_cost
+from services.core.cost.run_cost import RunCost
 from services.core.errors import LeaseBusy, LeaseLost, TransientError
 from services.core.faults import fault_point
+from services.core.labels import jobs_of
 from services.core.naming import new_batch_id
 from services.core.settings import TransformerSettings
 from services.core.state.lease import Lease, holding, look
@@ -25,6 +29,9 @@ LEASE = "transform"
 
 DOWNSTREAM = ["build", "--selector", "downstream"]
 """Silver, gold and the tests of all layers; the selector is in dbt/selectors.yml."""
+
+STAGES = frozenset({"bronze", "downstream", "hold"})
+"""What the jobs are for that only a reconcile sends."""
 
 MOST_ROUNDS = 5
 """Merges in a row before silver and gold are built: tables that land together are built once, and a steady stream of
@@ -66,6 +73,16 @@ class RunReport:
     """What could not be done; a retry, or a person, cures it."""
     unbuilt: bool = False
     """Whether silver and gold could not be built."""
+
+    def details(self) -> dict[str, Any]:
+        """What the history keeps."""
+        return {
+            "seconds": self.seconds,
+            "merges": self.merges,
+            "watermarks": self.watermarks,
+            "nodes": [asdict(node) for node in self.nodes],
+            "problems": self.problems,
+        }
 
     def outcome(self) -> str:
         """One word for the history."""
@@ -150,7 +167,7 @@ class Transformer:
     def _pass(self, lease: Lease, stuck: dict[str, bool]) -> RunReport:
         """Merge, round by round, then build what follows; tables that cannot be merged go to ``stuck``."""
         report = RunReport(run_id=new_batch_id(datetime.now(UTC)), started_at=datetime.now(UTC))
-        with structlog.contextvars.bound_contextvars(run_id=report.run_id):
+        with structlog.contextvars.bound_contextvars(run_id=report.run_id), jobs_of(report.run_id):
             batches = self._loaded(stuck)
             log.info("reconcile.started", batches=[batch.id for batch in batches])
             self._timed(report, "finish", lambda: self._finish(lease, report))
@@ -165,17 +182,18 @@ class Transformer:
             log.info("reconcile.finished", outcome=report.outcome(), seconds=report.seconds, problems=report.problems)
             fault_point("transformer.run_unnoted")
             self._note(report)
+            self._cost(report)
             self.reports.publish(report.run_id)
+            log_cost(report.run_id, self._cost(report), self.settings.bigquery_usd_per_tib)
+            nothing = RunReport(report.run_id, report.started_at).details()
+            note_interrupted(self.state, self.client, "transformer", STAGES, report.started_at, nothing)
         return report
 
+    def _cost(self, report: RunReport) -> RunCost:
+        """Note what the run has cost up to now: the report tells it, and costs something itself."""
+        return keep_cost(self.state, self.client, report.run_id, report.started_at)
+
     def _note(self, report: RunReport) -> None:
-        details = {
-            "seconds": report.seconds,
-            "merges": report.merges,
-            "watermarks": report.watermarks,
-            "nodes": [asdict(node) for node in report.nodes],
-            "problems": report.problems,
-        }
         self.state.add_run(
             Run(
                 id=report.run_id,
@@ -183,7 +201,7 @@ class Transformer:
                 started_at=report.started_at,
                 finished_at=datetime.now(UTC),
                 outcome=report.outcome(),
-                details=details,
+                details=report.details(),
             )
         )
 
@@ -251,7 +269,7 @@ class Transformer:
     def _downstream(self, lease: Lease, report: RunReport, up_to: int) -> None:
         """Build and test silver and gold. A failure here does not hold back the watermark."""
         lease.renew()
-        results = self.dbt.run(DOWNSTREAM)
+        results = self.dbt.run("downstream", DOWNSTREAM)
         fault_point("transformer.downstream_built")
         self.artifacts.keep(report.run_id, "downstream")
         report.nodes += results

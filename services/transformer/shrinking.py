@@ -9,6 +9,7 @@ from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
 
 from services.core.batch import Batch, BatchError
+from services.core.labels import job_labels
 from services.core.tables import Mode, Table
 from services.core.warehouse import REQUEST_SECONDS, RETRY
 from services.transformer.handover import Loaded
@@ -66,7 +67,7 @@ def shrinkage(client: bigquery.Client, table: Table, bronze: str, loaded: Loaded
             bigquery.ScalarQueryParameter("at", "TIMESTAMP", loaded.batch.extracted_at),
             bigquery.ScalarQueryParameter("id", "STRING", loaded.batch.id),
         ],
-        labels={"credix_stage": "hold", "credix_table": table.name},
+        labels=job_labels("hold", table.name),
     )
     try:
         [(there, gone)] = client.query(statement, job_config=config, retry=RETRY, timeout=REQUEST_SECONDS).result(

@@ -274,7 +274,7 @@ run "services" {
     facts = {
       project_id         = "p", landing_bucket = "l", archive_bucket = "a", report_bucket = "r", artifact_bucket = "d", object_prefix = "o", state_namespace = "n",
       firestore_database = "(default)", late_after = "93600", bigquery_location = "US", dataset_temp = "t", dataset_bronze = "b", dataset_silver = "s", dataset_gold = "g",
-      dataset_elementary = "e", batch_loaded_topic = "bl", alert_topic = "al", temp_table_days = "7", load_timeout = "540", max_bytes_billed = "",
+      dataset_elementary = "e", batch_loaded_topic = "bl", alert_topic = "al", temp_table_days = "7", load_timeout = "540", max_bytes_billed = "", usd_per_tib = "6.25",
       postgres_host      = "/cloudsql/p:r:i", postgres_port = "5432", postgres_db = "d", postgres_user = "u", postgres_sslmode = "disable", dead_letter_subscriptions = "x,y",
     }
     secrets             = { POSTGRES_PASSWORD = "credix-postgres-password" }
@@ -329,7 +329,7 @@ run "a_setting_that_is_not_there_is_refused" {
     region              = run.services.environment["loader"]["BIGQUERY_LOCATION"]
     names               = { services = { loader = "l", transformer = "t" }, jobs = { extractor = "e", sweep = "s", reconcile = "r", observe = "o" } }
     accounts            = { extractor = "e", loader = "l", transformer = "t" }
-    facts               = { for name in ["project_id", "landing_bucket", "archive_bucket", "report_bucket", "artifact_bucket", "object_prefix", "state_namespace", "firestore_database", "late_after", "bigquery_location", "dataset_temp", "dataset_bronze", "dataset_silver", "dataset_gold", "dataset_elementary", "batch_loaded_topic", "alert_topic", "temp_table_days", "load_timeout", "max_bytes_billed", "postgres_host", "postgres_port", "postgres_db", "postgres_user", "postgres_sslmode", "dead_letter_subscriptions"] : name => "x" }
+    facts               = { for name in ["project_id", "landing_bucket", "archive_bucket", "report_bucket", "artifact_bucket", "object_prefix", "state_namespace", "firestore_database", "late_after", "bigquery_location", "dataset_temp", "dataset_bronze", "dataset_silver", "dataset_gold", "dataset_elementary", "batch_loaded_topic", "alert_topic", "temp_table_days", "load_timeout", "max_bytes_billed", "usd_per_tib", "postgres_host", "postgres_port", "postgres_db", "postgres_user", "postgres_sslmode", "dead_letter_subscriptions"] : name => "x" }
     secrets             = {}
     tuning              = { loader = { LANDING_BUCKET = "elsewhere" } }
     extractor           = { cpu = "1", memory = "2Gi", tasks = 1, retries = 2, timeout = 3600 }

@@ -17,6 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, ViewportSize, sync_playwright
 
 from services.core.batch import Batch, BatchError, BatchState
+from services.core.cost.run_cost import CostLine, RunCost
 from services.core.health.attention import Attention, Cause
 from services.core.state.state import Run
 from services.core.tables import Mode
@@ -87,6 +88,26 @@ NODES = [
 ]
 
 
+def cost(rows: int, *names: str) -> RunCost:
+    """What a run cost: each model and its test, by layer; and what has no name."""
+    layers = ("bronze", "silver", "gold", "several")
+    models = [
+        CostLine(
+            stage="bronze" if number == 0 else "downstream",
+            layer=layers[number % len(layers)],
+            model=name,
+            node=name,
+            billed=(10 + rows) * 2**20 * (number + 1),
+            processed=rows * 2**10,
+            slot_ms=rows,
+        )
+        for number, name in enumerate(names)
+    ]
+    return RunCost(
+        lines=[*models, CostLine(stage="downstream", jobs=4), CostLine(stage="report", jobs=2, billed=2**25)]
+    )
+
+
 def run(at: datetime, rows: int, *batches: Batch, nodes: list[dict[str, Any]], **facts: Any) -> Run:
     merges = [{"table": b.table, "batches": [b.id], "rows": b.rows, "rows_merged": rows, "seconds": 1} for b in batches]
     details = {"seconds": {"bronze": 3.1, "downstream": 5.6}, "merges": merges, "nodes": nodes, "problems": []} | facts
@@ -97,6 +118,7 @@ def run(at: datetime, rows: int, *batches: Batch, nodes: list[dict[str, Any]], *
         finished_at=at + timedelta(seconds=9),
         outcome="failed" if details["problems"] else "succeeded",
         details=details,
+        cost=cost(rows, *(node["name"] for node in nodes if node["resource_type"] == "model")),
     )
 
 
@@ -291,6 +313,9 @@ def test_charts_are_there_with_a_name_that_tells_them(browser: Browser, size: st
             "Rows extracted, loaded and changed in bronze, per run",
             "Seconds per run, by stage",
             re.compile("^Seconds per model: installments 3.40 s, cnpj_ws 1.90 s"),
+            "Bytes billed per run, by stage",
+            re.compile("^Billed by layer: gold "),
+            re.compile("^Billed by model: payment_analytics_detailed "),
         ):
             chart = seen.page.get_by_role("img", name=name, exact=True)
             assert chart.is_visible(), name
@@ -298,7 +323,7 @@ def test_charts_are_there_with_a_name_that_tells_them(browser: Browser, size: st
             assert box is not None
             assert box["width"] >= 300, (name, box)
             assert box["height"] >= 60, (name, box)
-        assert seen.page.get_by_role("img").count() == 5
+        assert seen.page.get_by_role("img").count() == 8
         bars = {chart["name"].split(":")[0]: len(chart["bars"]) for chart in seen.page.evaluate(CHARTS)}
         assert bars == {
             "Companies by payment tier": 6,
@@ -306,6 +331,9 @@ def test_charts_are_there_with_a_name_that_tells_them(browser: Browser, size: st
             "Rows extracted, loaded and changed in bronze, per run": 24 * 3,
             "Seconds per run, by stage": 24 * 2,
             "Seconds per model": 7,
+            "Bytes billed per run, by stage": 24 * 3,
+            "Billed by layer": 5,
+            "Billed by model": 8,
         }
 
 
@@ -314,6 +342,7 @@ def test_tables_are_tables_on_a_phone_too(browser: Browser, size: str) -> None:
     with opened(browser, render(trouble()), "light", size) as seen:
         for name, headers in {
             "Tests": ["test", "result", "failing rows", "seconds"],
+            "Cost": ["layer", "billed", "USD", "processed", "slot time", "jobs"],
             "Batches": ["batch", "table", "state", "rows", "begun", "merged", "remarks"],
             "Objects in failed/": ["object", "table", "reason", "since"],
         }.items():
@@ -324,7 +353,7 @@ def test_tables_are_tables_on_a_phone_too(browser: Browser, size: str) -> None:
                     header for header, cell in zip(headers, row.locator("td").all(), strict=True) if cell.is_visible()
                 ]
         told = "getComputedStyle(document.querySelector('td'), '::before').content"
-        assert seen.page.evaluate(told) == ('"test"' if size == "phone" else "none")
+        assert seen.page.evaluate(told) == ('"layer"' if size == "phone" else "none")
 
 
 def test_html_in_what_the_report_is_told_is_text(browser: Browser) -> None:
@@ -334,7 +363,7 @@ def test_html_in_what_the_report_is_told_is_text(browser: Browser) -> None:
         assert page.locator("script").count() == 1, "the page's own"
         for place in (".verdict", ".needs", ".card", "td[data-label=remarks]", "td[data-label=reason]"):
             assert page.locator(place).filter(has_text=HTML).count() >= 1, place
-        assert page.get_by_role("img", name=HTML).count() == 3, "tiers, rejected, models"
+        assert page.get_by_role("img", name=HTML).count() == 4, "tiers, rejected, models' seconds, and their bytes"
 
 
 def test_the_page_tells_its_age_while_it_is_open(browser: Browser) -> None:

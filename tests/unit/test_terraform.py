@@ -182,6 +182,7 @@ DEFAULT_FACTS = {
     "temp_table_days": "7",
     "load_timeout": "540",
     "max_bytes_billed": "",
+    "usd_per_tib": "6.25",
     "postgres_host": "/cloudsql/p:r:i",
     "postgres_port": "5432",
     "postgres_db": "credix_transactions",

@@ -4,15 +4,18 @@ import json
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from local.googlesql.analysis import GoogleSql, Statement
+from local.googlesql.analysis import GoogleSql
 from local.googlesql.engine import NoAnswer, Refused
+from local.googlesql.reads import Reads, only_inserts
 from local.warehouse.analysis.tables import NotThere, named_tables
+from local.warehouse.meter.results import is_lasting
+from local.warehouse.meter.scanned import scanned
 
-REMEMBERED = 512
-"""Most statements whose analysis is kept; the tree of a wide merge is about a megabyte."""
+REMEMBERED = 2048
+"""Most statements whose analysis is kept."""
 
 NOT_THERE = "names what is not there"
 """Why the analyzer cannot judge a statement: the warehouse says itself that something is missing (404), or makes it."""
@@ -24,11 +27,22 @@ _NOT_FOUND = re.compile(r"^Table not found|^(?:Function|Procedure|Table-valued f
 
 @dataclass(frozen=True)
 class Analyzed:
-    """A statement that BigQuery takes."""
+    """A statement that BigQuery takes; without its tree, which is large."""
 
-    statement: Statement
+    kind: str
+    """GoogleSQL's name of it."""
+    fields: list[dict[str, Any]]
+    """Of a query: its columns, as a REST schema."""
+    makes: tuple[str, ...]
+    """Of a CREATE statement: the path of what it makes, as it is written."""
+    reads: Reads
+    """What it reads of tables, views expanded."""
+    only_inserts: bool
+    """Whether it adds rows, and changes none."""
+    lasting: bool
+    """Whether its answer stays the same while its tables do."""
     tables: Sequence[Any]
-    """What it names, with views."""
+    """What it names, as the catalog has it now."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +126,7 @@ class Analyzer:
         self._known.move_to_end(key)
         known = self._known[key]
         # The memory keeps what the analyzer made of it; the tables are as they are now.
-        return Analyzed(known.statement, _now(known.tables, tables)) if isinstance(known, Analyzed) else known
+        return replace(known, tables=tables) if isinstance(known, Analyzed) else known
 
     def _judged(self, sql: str, tables: Sequence[Any], parameters: Sequence[dict[str, Any]]) -> Judgement:
         try:
@@ -128,17 +142,21 @@ class Analyzer:
         if statements[-1].kind == "query" and (doubled := _doubled(statements[-1].fields)):
             # An answer is a table, if only a hidden one. The analyzer knows of no tables for answers.
             return Refusal(f"Duplicate column names in the result are not supported. Found duplicate(s): {doubled}")
-        return Analyzed(statements[-1], typed)
+        last = statements[-1]
+        return Analyzed(
+            last.kind,
+            last.fields,
+            last.makes,
+            scanned(last, typed),
+            only_inserts(last),
+            is_lasting(last, typed),
+            tables,
+        )
 
 
 def _doubled(fields: Sequence[dict[str, Any]]) -> str:
     times = Counter(field["name"].lower() for field in fields if not field["name"].startswith("$"))
     return ", ".join(name for name, count in times.items() if count > 1)
-
-
-def _now(typed: Sequence[Any], tables: Sequence[Any]) -> list[Any]:
-    metas = {table["id"]: table["meta"] for table in tables if "meta" in table}
-    return [{**table, "meta": metas[table["id"]]} if "meta" in table else table for table in typed]
 
 
 def _worded(refused: Refused) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from local.googlesql.types import name_of
+from local.googlesql.types import REST_NAMES, name_of
 
 _ARROW: dict[str, pa.DataType] = {
     "INT64": pa.int64(),
@@ -24,7 +24,6 @@ _ARROW: dict[str, pa.DataType] = {
     "STRING": pa.string(),
     "JSON": pa.string(),
 }
-_REST = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
 _EXACT = {
     ("INT64", "NUMERIC"),
     ("INT64", "BIGNUMERIC"),
@@ -78,7 +77,7 @@ def with_columns_of(fields: Sequence[dict[str, Any]], rows: pa.Table, schema: Se
         if expected != found:
             differences.append(f"{found} for {expected}")
             column = _converted(column, found, expected, name)
-            entry = {**entry, "type": _REST.get(expected, expected)}
+            entry = {**entry, "type": REST_NAMES.get(expected, expected)}
         columns.append(column)
         told.append(entry)
     if not differences:

@@ -1,10 +1,12 @@
 """The tables that a statement names, in the form that the analyzer's catalog takes."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from local.googlesql.analysis import GoogleSql
 from local.googlesql.metadata import metadata_views
+from local.googlesql.names import without_comments
 
 PARTITION_TIME = [{"name": "_PARTITIONTIME", "type": "TIMESTAMP"}, {"name": "_PARTITIONDATE", "type": "DATE"}]
 """Pseudo-columns of a table that is partitioned by the time at which rows came in."""
@@ -31,33 +33,46 @@ def named_tables(google: GoogleSql, sql: str, project: str, catalog: Any) -> lis
     waiting = [sql]
     while waiting:
         text = waiting.pop()
-        for path in _paths(google.tables_of(text), project):
+        for written, path in _paths(google.tables_of(text) or _altered(text), project):
             name = ".".join(path)
-            if name in found:
-                continue
-            table = catalog.get_table(*path)
-            if table is None:
-                raise NotThere(name)
-            found[name] = as_table(table)
-            if table.view_query:
-                waiting.append(table.view_query)
+            if name not in found:
+                table = catalog.get_table(*path)
+                if table is None:
+                    raise NotThere(name)
+                found[name] = as_table(table)
+                if table.view_query:
+                    waiting.append(table.view_query)
+            if written not in found[name]["written"]:
+                found[name]["written"].append(written)
     return [*found.values(), *metadata_views(sql)]
 
 
-def _paths(paths: Iterable[list[str]], project: str) -> Iterable[list[str]]:
+_NAME = r"(?:`[^`]+`|[\w-]+)"
+_ALTERED = re.compile(rf"\s*alter\s+(?:table|view)\s+(?:if\s+exists\s+)?({_NAME}(?:\s*\.\s*{_NAME})*)", re.IGNORECASE)
+
+
+def _altered(sql: str) -> list[list[str]]:
+    """The path of the table that an ALTER statement changes: the engine finds no table in one."""
+    found = _ALTERED.match(without_comments(sql))
+    return [[name for name in re.split(r"[`.\s]+", found[1]) if name]] if found else []
+
+
+def _paths(paths: Iterable[list[str]], project: str) -> Iterable[tuple[list[str], list[str]]]:
+    """Each path as it is written, and with its project."""
     for path in paths:
         if path[-1] == "__TABLES__" or (len(path) > 1 and path[-2].upper() == "INFORMATION_SCHEMA"):
             continue
         full = path if len(path) == 3 else [project, *path]
         if len(full) != 3 or full[-1].endswith("*"):
             raise NotThere(".".join(path))
-        yield full
+        yield path, full
 
 
 def as_table(table: Any) -> dict[str, Any]:
     """A table of bqemulator's catalog as one of the analyzer's."""
     fields = [_field(field) for field in table.schema_.fields]
-    made: dict[str, Any] = {"id": f"{table.project_id}.{table.dataset_id}.{table.table_id}", "fields": fields}
+    name = f"{table.project_id}.{table.dataset_id}.{table.table_id}"
+    made: dict[str, Any] = {"id": name, "fields": fields, "written": []}
     if table.view_query:
         made["view"] = table.view_query
     if table.time_partitioning and not table.time_partitioning.field:

@@ -13,11 +13,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
-
-from local.googlesql.analysis import Statement
 from local.googlesql.reads import Bound, Read, Reads
 
 MEGABYTE = 1024 * 1024
@@ -43,13 +39,13 @@ class Bill:
 
 
 def bill(
-    statement: Statement, reads: Reads, size: Size, clustered_by: Callable[[str], str | None], metadata_views: int = 0
+    reads: Reads, only_inserts: bool, size: Size, clustered_by: Callable[[str], str | None], metadata_views: int = 0
 ) -> Bill:
     """What a statement costs.
 
     Args:
-        statement: as the analyzer resolved it.
         reads: what it reads of tables, views expanded.
+        only_inserts: whether it adds rows, and changes none.
         size: asks for the bytes of a table's columns, as they are before the statement runs.
         clustered_by: the first column that a table is clustered by.
         metadata_views: views of INFORMATION_SCHEMA that it names.
@@ -61,7 +57,7 @@ def bill(
         key = clustered_by(name)
         if key and all(key.lower() in _compared(scan) for scan in scans):
             prunable.add(name)
-    if reads.target is not None and not _only_inserts(statement):
+    if reads.target is not None and not only_inserts:
         name = reads.target.table
         processed[name] = processed.get(name, 0) + size(name, None, reads.target.bounds)
     total = sum(processed.values()) + metadata_views * LEAST_PER_TABLE
@@ -93,10 +89,3 @@ def _bytes_read(table: str, scans: list[Read], size: Size) -> int:
 
 def _compared(scan: Read) -> set[str]:
     return {name.lower() for name in (*scan.bounds, *scan.matched)}
-
-
-def _only_inserts(statement: Statement) -> bool:
-    if statement.kind != "merge":
-        return False
-    insert: Any = enums.ResolvedMergeWhenEnums.INSERT
-    return all(clause.action_type == insert for clause in statement.tree.when_clause_list)

@@ -21,8 +21,13 @@ _NOT_CACHED = frozenset(
 )
 
 
-def can_be_cached(statement: Statement, tables: Iterable[Any]) -> bool:
-    """Whether BigQuery keeps a statement's answer at all."""
+def is_lasting(statement: Statement, tables: Iterable[Any]) -> bool:
+    """Whether a statement is a query whose answer changes with its tables only, so that BigQuery keeps it.
+
+    Args:
+        statement: as the analyzer resolved it.
+        tables: what it names, with views resolved.
+    """
     trees = [statement.tree, *(table["statement"].tree for table in tables if table.get("statement"))]
     reads_metadata = any("path" in table for table in tables)
     return statement.kind == "query" and not reads_metadata and not any(_depends_on_more(tree) for tree in trees)

@@ -4,9 +4,11 @@
 :mod:`.one_thread`              no two requests share the database connection at the same time
 :mod:`.query_errors`            a query that fails is an error and not an empty result
 :mod:`.job_ids`                 a job id is accepted once: 409 ``duplicate`` the second time
+:mod:`.job_list`                jobs keep their labels, and are listed by time, state and parent, page by page
 :mod:`.load_jobs`               Parquet: by column name, checked against the schema, all or nothing, 404
 :mod:`.copy_jobs`               the destination is replaced whole, with its schema; WRITE_EMPTY is the default
 :mod:`.table_changes`           ``numRows`` after every write, no copy of the table per write, changed columns
+:mod:`.layouts`                 a table that SQL has made is known with its partitions and clusters
 :mod:`.literals`                literals by BigQuery's lexical rules; illegal escapes are refused
 :mod:`.typed_expressions`       expressions are rewritten by their types, as the next four say
 :mod:`.numerics`                NUMERIC and BIGNUMERIC are exact, INT64 ends where it ends
@@ -28,6 +30,8 @@ from local.warehouse.patches import (
     copy_jobs,
     floats,
     job_ids,
+    job_list,
+    layouts,
     literals,
     load_jobs,
     metadata_tables,
@@ -43,8 +47,8 @@ from local.warehouse.patches import (
 )
 
 PATCHES = (
-    *(one_thread, query_errors, load_jobs, copy_jobs, table_changes, trimming, contracts, metadata_tables),
-    *(literals, numerics, texts, moments, floats, typed_expressions, translation, job_ids),
+    *(one_thread, query_errors, load_jobs, copy_jobs, table_changes, layouts, trimming, contracts, metadata_tables),
+    *(literals, numerics, texts, moments, floats, typed_expressions, job_list, translation, job_ids),
 )
 """In the order in which they are applied: the last ones wrap what the others put there."""
 

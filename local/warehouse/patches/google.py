@@ -11,26 +11,30 @@ A clustered table makes an upper bound of it (``totalBytesProcessedAccuracy``); 
 import functools
 import time
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from bqemulator import server
 from bqemulator.api.routes import jobs
+from bqemulator.catalog.models import TableFieldSchema
 from bqemulator.domain.errors import DomainError, InvalidQueryError, UnsupportedFeatureError
 from bqemulator.jobs import executor
 from bqemulator.jobs.executor import JOB_RESULTS, JOB_SCHEMAS
 from bqemulator.scripting.ast import SqlStmt
 
 from local.googlesql.analysis import GoogleSql
+from local.googlesql.types import REST_NAMES, name_of
 from local.warehouse.analysis.analyzer import NOT_THERE, Analyzed, Analyzer, Counts, Judgement, Refusal, Unchecked
 from local.warehouse.analysis.answer import OtherAnswer, with_columns_of
+from local.warehouse.analysis.tables import as_table
 from local.warehouse.meter.billing import Bill, bill
-from local.warehouse.meter.results import Results, can_be_cached
-from local.warehouse.meter.scanned import scanned
+from local.warehouse.meter.results import Results
 from local.warehouse.meter.sizes import Sizes
 from local.warehouse.patches.query_errors import query_error
 from local.warehouse.patches.replace import replace
 
+_handle = jobs._handle_query_job
 _dry_run = jobs._dry_run_response
 _dry_run_inserted = jobs._build_dry_run_query_response
 
@@ -43,6 +47,7 @@ def apply(google: GoogleSql) -> Counts:
     """
     front = _Front(Analyzer(google))
     replace(jobs, "execute_query_job", front.around(vars(jobs)["execute_query_job"]))
+    replace(jobs, "_handle_query_job", _with_cache_asked_for)
     replace(jobs, "_dry_run_response", front.dry_run)
     replace(jobs, "_build_dry_run_query_response", front.dry_run_inserted)
     replace(jobs, "_attach_query_metadata", _with_bytes(jobs._attach_query_metadata))
@@ -74,8 +79,10 @@ class _Front:
             started = time.perf_counter()
             job = await execute(project_id, job_id, bq_sql, query_params, ctx, **options)
             elapsed = time.perf_counter() - started
-            if isinstance(judged, Analyzed) and judged.statement.kind == "query":
+            if isinstance(judged, Analyzed) and judged.kind == "query":
                 self._retype(judged, job_id)
+            if isinstance(judged, Analyzed) and judged.kind in ("create_view", "create_table_as_select"):
+                self._compare_made(judged, project_id, ctx)
             if isinstance(judged, Unchecked) and judged.reason == NOT_THERE:
                 self.analyzer.counts.accepted[" ".join(bq_sql.split())[:200]] += 1
             if price is not None:
@@ -131,27 +138,70 @@ class _Front:
         metas = {table["id"]: table["meta"] for table in judged.tables if "meta" in table}
         sizes = self._sizes = self._sizes or Sizes(ctx.engine.execute)
         cost = bill(
-            judged.statement,
-            scanned(judged.statement, judged.tables),
+            judged.reads,
+            judged.only_inserts,
             lambda name, columns, bounds: sizes.of(metas[name], columns, bounds),
             lambda name: _clustered_by(metas.get(name)),
             sum("path" in table and "__TABLES__" not in table["path"] for table in judged.tables),
         )
-        cached = can_be_cached(judged.statement, judged.tables) and self._results.hit(
-            sql, project, parameters, judged.tables, ctx.clock.now()
+        cached = (
+            _cache_asked_for.get()
+            and judged.lasting
+            and self._results.hit(sql, project, parameters, judged.tables, ctx.clock.now())
         )
         return Price(Bill(tables=cost.tables) if cached else cost, cached)
+
+    def _compare_made(self, judged: Analyzed, project: str, ctx: Any) -> None:
+        """Give a view Google's columns; of a table, count the columns that have other types."""
+        path = judged.makes if len(judged.makes) == 3 else (project, *judged.makes)
+        made = ctx.catalog.get_table(*path)
+        if made is None:
+            return
+        found, expected = as_table(made)["fields"], judged.fields
+        for entry, field in zip(found, expected, strict=False):
+            if name_of(entry) != name_of(field):
+                self.analyzer.counts.differing[f"{name_of(entry)} for {name_of(field)} in a new {made.table_type}"] += 1
+        if made.table_type == "VIEW":
+            known = {field.name: field for field in made.schema_.fields}
+            fields = tuple(_as_field(field, known.get(field["name"])) for field in expected)
+            schema = made.schema_.model_copy(update={"fields": fields})
+            ctx.catalog.update_table(made.model_copy(update={"schema_": schema}))
 
     def _retype(self, judged: Analyzed, job_id: str) -> None:
         rows, schema = JOB_RESULTS[job_id], JOB_SCHEMAS[job_id]
         try:
-            answer = with_columns_of(judged.statement.fields, rows, schema)
+            answer = with_columns_of(judged.fields, rows, schema)
         except OtherAnswer as other:
             self.analyzer.counts.differing[str(other)] += 1
             raise UnsupportedFeatureError(f"The local warehouse answers otherwise than BigQuery: {other}") from other
         for difference in answer.differences:
             self.analyzer.counts.differing[difference] += 1
         JOB_RESULTS[job_id], JOB_SCHEMAS[job_id] = answer.rows, answer.schema
+
+
+_cache_asked_for: ContextVar[bool] = ContextVar("cache_asked_for", default=True)
+
+
+@functools.wraps(_handle)
+async def _with_cache_asked_for(project_id: str, job_id: str, config: dict[str, Any], **options: Any) -> Any:
+    """``jobs.insert``, whose configuration says whether an answer from the cache will do."""
+    query = config["query"]
+    token = _cache_asked_for.set(query.get("useQueryCache", True) and not query.get("destinationTable"))
+    try:
+        return await _handle(project_id, job_id, config, **options)
+    finally:
+        _cache_asked_for.reset(token)
+
+
+def _as_field(field: dict[str, Any], known: Any) -> Any:
+    """Google's column as bqemulator's record has it, with the description that was known."""
+    made = TableFieldSchema(
+        name=field["name"],
+        type=REST_NAMES.get(field["type"], field["type"]),
+        mode=field.get("mode", "NULLABLE"),
+        fields=tuple(_as_field(inner, None) for inner in field.get("fields", ())),
+    )
+    return made.model_copy(update={"description": known.description}) if known else made
 
 
 def _clustered_by(meta: Any) -> str | None:

@@ -51,7 +51,7 @@ async def _with_plain_literals(project_id: str, job_id: str, bq_sql: str, *args:
     return job.model_copy(update={"configuration": sent})
 
 
-@functools.lru_cache(1024)
+@functools.lru_cache(256)
 def plain_literals(sql: str) -> str:
     """Return the statement with its literals in single quotes, without comments.
 

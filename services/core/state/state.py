@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.core.batch import Batch, BatchState, Step
 from services.core.chain import Covered, covered
+from services.core.cost.run_cost import RunCost
 from services.core.errors import LeaseLost, TransientError
 from services.core.settings import CoreSettings
 from services.core.state.certain import CertainStore
@@ -61,11 +62,14 @@ class Run(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: str
-    service: Literal["extractor", "transformer", "sweep"]
+    service: Literal["extractor", "transformer", "sweep", "report", "observer"]
+    """report: of one that was published without a run of the transformer."""
     started_at: AwareDatetime
     finished_at: AwareDatetime
     outcome: str
     details: dict[str, Any] = Field(default_factory=dict)
+    cost: RunCost | None = None
+    """What its jobs in BigQuery cost; None when it sends none, and of a run whose costs nobody read."""
 
     @property
     def seconds(self) -> float:
@@ -373,6 +377,31 @@ class PipelineState:
         """Note a run in the history."""
         forget_after = run.finished_at + RUN_HISTORY
         self.store.create("runs", run.id, run.model_dump(mode="json"), forget_after=forget_after)
+
+    def run(self, run_id: str) -> Run | None:
+        """A run in the history, or None."""
+        document = self.store.get("runs", run_id)
+        return Run.model_validate(document.data) if document else None
+
+    def note_cost(self, run_id: str, cost: RunCost) -> RunCost | None:
+        """Note what a run in the history cost, and return what is noted then; None when there is no such run.
+
+        What was noted before stays when it is not known what came after it.
+        """
+        for _ in range(_TRIES):
+            document = self.store.get("runs", run_id)
+            if document is None:
+                return None
+            noted = Run.model_validate(document.data).cost
+            known = (
+                cost if cost.unknown is None or noted is None else noted.model_copy(update={"unknown": cost.unknown})
+            )
+            try:
+                self.store.update(document, {**document.data, "cost": known.model_dump(mode="json")})
+            except DocumentChanged:
+                continue
+            return known
+        raise TransientError(f"run {run_id} changed {_TRIES} times while it was updated")
 
     def runs(self, service: str, since: datetime | None = None) -> list[Run]:
         """Runs of a service, all or those begun since a time, oldest first."""

@@ -1,5 +1,6 @@
 """dbt and edr as processes of their own: where they work, what they are told, how long they may take."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,10 +11,23 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from services.core.errors import PipelineError
+from services.core.labels import job_labels
 from services.core.settings import TransformerSettings
+from services.transformer.labels import dbt_labels
 
-DBT = "from dbt.cli.main import cli; cli()"
-EDR = "from elementary.cli.cli import cli; cli()"
+LABELS = "CREDIX_JOB_LABELS"
+"""Variable of the labels of dbt's and edr's jobs, as JSON."""
+
+_LABELLED = f"""
+import json, os
+from dbt.adapters.bigquery.connections import BigQueryConnectionManager
+labels, of_comment = json.loads(os.environ["{LABELS}"]), BigQueryConnectionManager.get_labels_from_query_comment
+BigQueryConnectionManager.get_labels_from_query_comment = lambda connections: {{**of_comment(connections), **labels}}
+"""
+"""The run is a label and in no comment, as in services/transformer/dbt_jobs.py. What edr runs by itself, dbt on a
+project of its own, has no other labels than these."""
+DBT = f"{_LABELLED}from dbt.cli.main import cli; cli()"
+EDR = f"{_LABELLED}from elementary.cli.cli import cli; cli()"
 
 _SAID = 1500
 """Characters of a failed command's output that go into the error."""
@@ -95,6 +109,7 @@ class Commands:
             "DATASET_GOLD": settings.dataset_gold,
             "DATASET_ELEMENTARY": settings.dataset_elementary,
             "DBT_TARGET": settings.dbt_target,
+            LABELS: json.dumps(job_labels("observe")),
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
             "DBT_USE_COLORS": "false",
         }
@@ -119,4 +134,5 @@ def dbt_arguments(commands: Commands, project: Path, target_path: Path) -> list[
         "--target-path", str(target_path),
         "--log-path", str(commands.folder / "logs"),
         "--log-level-file", "none",
+        "--vars", json.dumps({"credix": dbt_labels("observe")}),
     ]  # fmt: skip

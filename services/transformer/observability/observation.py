@@ -11,11 +11,14 @@ from typing import Any, TypeVar
 import structlog
 from google.cloud import bigquery
 
+from services.core.cost.interrupted import note_interrupted
+from services.core.cost.keeping import note_with_cost
 from services.core.errors import ConfigurationError, LeaseBusy
+from services.core.labels import jobs_of
 from services.core.naming import new_batch_id
 from services.core.settings import TransformerSettings
 from services.core.state.lease import holding
-from services.core.state.state import PipelineState
+from services.core.state.state import PipelineState, Run
 from services.core.storage import ObjectStore
 from services.transformer.observability import docs
 from services.transformer.observability.commands import Commands
@@ -98,9 +101,11 @@ class Observer:
         return all(datetime.now(UTC) - stat.created_at >= self.settings.observe_interval for stat in stats)
 
     def _made(self) -> Observation:
-        observation = Observation(id=new_batch_id(datetime.now(UTC)), elementary="failed")
+        started_at = datetime.now(UTC)
+        observation = Observation(id=new_batch_id(started_at), elementary="failed")
         with (
             structlog.contextvars.bound_contextvars(observation_id=observation.id),
+            jobs_of(observation.id),
             tempfile.TemporaryDirectory(prefix="observe-") as folder,
         ):
             ends_at = time.monotonic() + self.settings.observe_timeout.total_seconds()
@@ -108,6 +113,16 @@ class Observer:
             self._docs(commands, observation)
             self._elementary(commands, observation)
             log.info("observation.finished", **observation.as_dict())
+            run = Run(
+                id=observation.id,
+                service="observer",
+                started_at=started_at,
+                finished_at=datetime.now(UTC),
+                outcome="failed" if observation.problems else "succeeded",
+                details=observation.as_dict(),
+            )
+            note_with_cost(self.state, self.client, run, self.settings.bigquery_usd_per_tib)
+            note_interrupted(self.state, self.client, "observer", {"observe"}, started_at, {})
         return observation
 
     def _docs(self, commands: Commands, observation: Observation) -> None:

@@ -4,13 +4,17 @@ A chart is as wide as a phone's card, so that its letters are as large there as 
 grows. A chart of nothing is an empty text, and the page leaves it out.
 """
 
+from collections.abc import Callable, Mapping
+
 import pygal
 from pygal.etree import etree
 from pygal.formatters import HumanReadable
 from pygal.style import Style
 
 from services.core.batch import Batch
+from services.core.cost.run_cost import CostLine, grouped
 from services.core.state.state import Run
+from services.core.words import size
 from services.transformer.report.facts import Share
 
 _WIDTH = 400
@@ -60,14 +64,20 @@ def _svg(chart: pygal.Graph, title: str) -> str:
     return str(etree.tostring(root, encoding="unicode"))
 
 
-def _over_time(kind: type[pygal.Graph], runs: list[Run], series: dict[str, list[float]], title: str) -> str:
+def _over_time(
+    kind: type[pygal.Graph],
+    runs: list[Run],
+    series: dict[str, list[float]],
+    title: str,
+    written: Callable[[float], str] = HumanReadable(),  # noqa: B008 - it keeps nothing
+) -> str:
     """Bars per run, oldest first, one colour per series."""
     if not runs:
         return ""
     chart = kind(
         **_COMMON, height=280, margin_left=20, margin_right=44, margin_bottom=26, legend_at_bottom=True,
         legend_at_bottom_columns=2, truncate_legend=-1, truncate_label=-1, x_labels_major_count=3,
-        show_minor_x_labels=False, value_formatter=HumanReadable(),
+        show_minor_x_labels=False, value_formatter=written,
     )  # fmt: skip
     chart.x_labels = [f"{run.started_at:%d %b %H:%M}" for run in runs]
     for name, values in series.items():
@@ -113,6 +123,28 @@ def seconds_per_run(runs: list[Run]) -> str:
         "silver, gold, tests": [run.details["seconds"].get("downstream", 0) for run in shown],
     }
     return _over_time(pygal.StackedBar, shown, series, "Seconds per run, by stage")
+
+
+def billed_per_run(runs: list[Run]) -> str:
+    """Bytes billed by stage, per run whose cost is known."""
+    shown = [run for run in runs if run.cost is not None and run.cost.lines][-_MOST:]
+    lines = [grouped(run.cost.lines, lambda line: line.stage) for run in shown if run.cost]
+    nothing = CostLine(stage="", jobs=0)
+    series: dict[str, list[float]] = {
+        words: [sum(stages.get(stage, nothing).billed for stage in of) for stages in lines]
+        for words, of in {
+            "bronze": ("bronze", "hold"),
+            "silver, gold, tests": ("downstream",),
+            "report": ("report",),
+        }.items()
+    }
+    return _over_time(pygal.StackedBar, shown, series, "Bytes billed per run, by stage", size)
+
+
+def billed(title: str, costs: Mapping[str, CostLine]) -> str:
+    """Bytes billed by what they were for, the dearest first; what billed nothing is left out."""
+    dearest = [(name, float(line.billed), size(line.billed)) for name, line in costs.items() if line.billed]
+    return _ranked(dearest[:12], title)
 
 
 def shares(title: str, found: list[Share]) -> str:

@@ -10,6 +10,7 @@ from google.cloud import bigquery
 from services.core.batch import Batch, BatchState
 from services.core.health.attention import Attention, attention
 from services.core.health.overview import SPAN, TableOverview, read_objects, read_overview
+from services.core.labels import job_labels
 from services.core.settings import TransformerSettings
 from services.core.state.state import PipelineState, Run
 from services.core.storage import ObjectStore
@@ -67,6 +68,8 @@ class Facts:
     """Companies by payment tier; None when gold did not answer."""
     needs: list[Attention] = field(default_factory=list)
     """What needs a person, the worst first."""
+    usd_per_tib: float = 6.25
+    """Price of a TiB that queries bill."""
     late_after: timedelta = timedelta(hours=26)
     """How far bronze may be behind, and how old a report may be before it says that it no longer counts."""
 
@@ -107,6 +110,7 @@ def collect(
         rejected=_shares(client, f"{project}.{settings.dataset_silver}.installments_rejected", "rejection_reason"),
         tiers=_shares(client, f"{project}.{settings.dataset_gold}.company_payment_summary", "payment_tier"),
         needs=attention(overview, settings),
+        usd_per_tib=settings.bigquery_usd_per_tib,
         late_after=settings.late_after,
     )
 
@@ -131,7 +135,7 @@ def _table(table: TableOverview, since: datetime) -> TableFacts:
 def _shares(client: bigquery.Client, relation: str, column: str) -> list[Share] | None:
     """Rows of a relation by a column, the most first; None when it cannot be asked."""
     query = f"SELECT {column}, count(*) FROM `{relation}` GROUP BY {column} ORDER BY 2 DESC, 1"  # noqa: S608
-    labels = bigquery.QueryJobConfig(labels={"credix_stage": "report"})
+    labels = bigquery.QueryJobConfig(labels=job_labels("report"))
     try:
         return [Share(str(name), int(count)) for name, count in client.query(query, job_config=labels).result()]
     except Exception:

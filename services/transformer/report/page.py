@@ -7,9 +7,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from services.core.batch import Batch, BatchState
+from services.core.cost.price import usd
 from services.core.health.attention import SOFT, Cause
-from services.core.words import moment, span
+from services.core.words import dollars, moment, size, slot_time, span
 from services.transformer.report import charts
+from services.transformer.report.costs import costs
 from services.transformer.report.facts import Facts
 from services.transformer.report.verdict import verdict
 
@@ -47,10 +49,12 @@ def render(facts: Facts) -> str:
     )  # fmt: skip
     environment.filters |= {
         "moment": moment, "span": span, "number": lambda value: f"{value:,}", "remarks": _remarks,
+        "size": size, "slot_time": slot_time, "dollars": lambda billed: dollars(usd(billed, facts.usd_per_tib)),
     }  # fmt: skip
     run = facts.runs[-1] if facts.runs else None
     nodes: list[dict[str, Any]] = run.details.get("nodes", []) if run else []
     found = verdict(facts)
+    told = costs(facts)
     drawn = {
         "business": {
             "Companies by payment tier": charts.shares("Companies by payment tier", facts.tiers or []),
@@ -62,6 +66,11 @@ def render(facts: Facts) -> str:
             "Rows per run": charts.rows_per_run(facts.runs, facts.batches),
             "Seconds per run": charts.seconds_per_run(facts.runs),
             "Seconds per model, last run": charts.model_seconds(nodes),
+        },
+        "costs": {
+            "Billed per run": charts.billed_per_run(facts.runs),
+            "Billed by layer, last run": charts.billed("Billed by layer", told.layers),
+            "Billed by model with its tests, last run": charts.billed("Billed by model", told.models),
         },
     }
     newest = list(reversed(facts.batches))[:_MOST_BATCHES]
@@ -76,6 +85,7 @@ def render(facts: Facts) -> str:
         # Drawn here, names escaped.
         figures={part: {name: Markup(svg) for name, svg in of.items() if svg} for part, of in drawn.items()},  # noqa: S704
         tones=_TONES,
+        costs=told,
         late={need.table for need in facts.needs if need.cause in (Cause.LATE, Cause.NEVER_EXTRACTED)},
         batches=at_once,
         older_batches=[batch for batch in newest if batch not in at_once],

@@ -30,7 +30,9 @@ locals {
     "resource.service == \"sqladmin.googleapis.com\"",
   ])
 
-  # On the project, with the condition: "" for none, because the role is on the project itself.
+  # On the project, with the condition: "" for none, because the role is on the project itself. What its runs cost, the
+  # transformer reads from the list of its own jobs, for which no permission is needed
+  # (https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/list): nobody has bigquery.jobs.listAll.
   project_grants = {
     extractor   = merge({ "roles/datastore.user" = local.state }, var.cloud_sql_instance == "" ? {} : { "roles/cloudsql.client" = local.source })
     loader      = { "roles/datastore.user" = local.state, "roles/bigquery.jobUser" = "" }

@@ -50,6 +50,7 @@ locals {
     alert_topic        = module.names.topics["alerts"]
     temp_table_days    = var.retention.temp_tables
     load_timeout       = var.loader.load_timeout
+    usd_per_tib        = tostring(var.transformer.usd_per_tib)
     max_bytes_billed   = var.transformer.max_bytes_billed == null ? "" : tostring(var.transformer.max_bytes_billed)
     postgres_host      = var.source_database.cloud_sql_instance == "" ? var.source_database.host : "/cloudsql/${var.source_database.cloud_sql_instance}"
     postgres_port      = var.source_database.port

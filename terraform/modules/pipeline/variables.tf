@@ -307,7 +307,7 @@ variable "loader" {
 }
 
 variable "transformer" {
-  description = "Size of the transformer, as service and as jobs. A request may take as long as a reconcile: Pub/Sub asks again after 600 s and is told that another is at it."
+  description = "Size of the transformer, as service and as jobs. A request may take as long as a reconcile: Pub/Sub asks again after 600 s and is told that another is at it. usd_per_tib is BigQuery's price in the region, as costs are told by it."
   type = object({
     cpu              = optional(string, "1")
     memory           = optional(string, "2Gi")
@@ -315,6 +315,7 @@ variable "transformer" {
     max_instances    = optional(number, 2)
     timeout          = optional(number, 3600)
     max_bytes_billed = optional(number)
+    usd_per_tib      = optional(number, 6.25)
   })
   default = {}
   validation {
@@ -328,6 +329,10 @@ variable "transformer" {
   validation {
     condition     = var.transformer.max_instances >= 1 && var.transformer.max_instances <= 5
     error_message = "max_instances is 1 to 5: one reconciles at a time, the others only answer that it does."
+  }
+  validation {
+    condition     = var.transformer.usd_per_tib >= 0
+    error_message = "usd_per_tib is a price in USD, 0 or more."
   }
 }
 

@@ -1,7 +1,10 @@
 """Observations: when they are made, what a command is told, and that no failure and no secret gets out of them."""
 
+import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,11 +17,12 @@ import yaml
 from google.cloud import bigquery
 
 from services.core.errors import ConfigurationError
+from services.core.labels import jobs_of
 from services.core.settings import TransformerSettings, read_settings
 from services.core.state.lease import acquire
 from services.core.state.state import open_state
 from services.core.storage import ObjectStore, StoredObject
-from services.transformer.observability.commands import CommandFailed, Commands
+from services.transformer.observability.commands import EDR, CommandFailed, Commands, dbt_arguments
 from services.transformer.observability.elementary import Elementary, edr_config, write_edr_config
 from services.transformer.observability.observation import DOCS, INDEX, LEASE, Observer, observe_after_work
 
@@ -211,3 +215,24 @@ def test_only_run_observes_after_work_and_no_failure_gets_out(settings: Settings
 
     observe_after_work(settings(OBSERVE=observe), fail, "test")
     assert opened == (["run"] if observe == "run" else [])
+
+
+def test_the_jobs_of_a_command_are_labelled_as_the_observation_s(settings: Settings, tmp_path: Path) -> None:
+    """Its stage by a variable that dbt's project reads, too; the run by the adapter, and in no statement."""
+    mine = commands(settings(), tmp_path)
+    with jobs_of("20261126T143000000000Z-0123abcd"):
+        arguments = dbt_arguments(mine, tmp_path, tmp_path)
+        variables = mine.environment()
+    labels = {"credix_stage": "observe", "credix_run": "20261126t143000000000z-0123abcd"}
+    assert json.loads(arguments[arguments.index("--vars") + 1])["credix"]["labels"] == {"credix_stage": "observe"}
+    said = """
+import sys, types
+cli = types.ModuleType("elementary.cli.cli")
+nothing_of_its_own = types.SimpleNamespace(profile=None)
+cli.cli = lambda: print(json.dumps(BigQueryConnectionManager.get_labels_from_query_comment(nothing_of_its_own)))
+sys.modules |= {"elementary": types.ModuleType("elementary"), "elementary.cli": cli, "elementary.cli.cli": cli}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", said + EDR], env=os.environ | variables, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == labels

@@ -15,6 +15,7 @@ from google.cloud.bigquery import SchemaField
 
 from services.core.batch import Batch, BatchState, Step
 from services.core.errors import LeaseBusy, LeaseLost, TransientError
+from services.core.labels import job_labels, run_label
 from services.core.naming import hashed_table
 from services.core.settings import TransformerSettings
 from services.core.state.lease import acquire, holding
@@ -85,13 +86,16 @@ class Dbt:
     refused: dict[str, str] = field(default_factory=dict)
     runs: list[list[str]] = field(default_factory=list)
     variables: list[dict[str, Any]] = field(default_factory=list)
+    stages: list[tuple[str, str]] = field(default_factory=list)
+    """What each was run for, and for whom."""
     during: Callable[[], None] = lambda: None
 
     def parsed(self) -> None:
         return
 
-    def run(self, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:
+    def run(self, stage: str, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:
         self.runs.append(arguments)
+        self.stages.append((stage, job_labels(stage).get("credix_run", "")))
         self.variables.append(variables or {})
         self.during()
         names = arguments[2:] if arguments[0] == "run" else ["gold"]
@@ -543,3 +547,61 @@ def test_a_held_snapshot_is_given_up_when_a_newer_one_is_in_bronze(world: World)
     assert batch.error is not None
     assert (batch.state, batch.error.code) == (BatchState.FAILED, "superseded")
     assert world.state.progress("a").watermark == at(2)
+
+
+# ---- what it costs
+
+
+class Listed(SimpleNamespace):
+    """A job of a run, as BigQuery lists it; the client's own classes are tests/unit/core/test_cost.py's."""
+
+    parent_job_id = error_result = None
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(labels={"credix_stage": "bronze", "credix_run": run_label(run_id)}, ended=START)
+
+
+def test_dbt_is_told_what_for_and_in_which_run(world: World) -> None:
+    world.loaded("a", None, 1)
+    [report] = world.transformer.reconcile("me")
+    run = run_label(report.run_id)
+    assert world.dbt.stages == [("bronze", run), ("downstream", run)]
+
+
+def test_what_a_run_cost_is_in_its_history(world: World) -> None:
+    world.loaded("a", None, 1)
+    world.dbt.during = lambda: world.client.listed.append(Listed(current()))
+    [report] = world.transformer.reconcile("me")
+    [run] = world.state.runs("transformer")
+    assert run.id == report.run_id
+    assert run.cost is not None
+    assert (run.cost.unknown, run.cost.total.jobs) == (None, 2)
+
+
+def current() -> str:
+    return job_labels("bronze")["credix_run"]
+
+
+def test_a_list_of_jobs_that_cannot_be_read_fails_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(**_: Any) -> None:
+        raise Forbidden("bigquery.jobs.list")  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(world.client, "list_jobs", refused)
+    batch_id = world.loaded("a", None, 1)
+    [report] = world.transformer.reconcile("me")
+    assert (report.outcome(), world.state_of(batch_id)) == ("succeeded", BatchState.MERGED)
+    [run] = world.state.runs("transformer")
+    assert run.cost is not None
+    assert run.cost.lines == []
+    assert "Forbidden" in (run.cost.unknown or "")
+
+
+def test_a_run_that_broke_off_is_noted_by_the_next_one(world: World) -> None:
+    killed = "20261121T100000000000Z-00000000"
+    world.client.listed = [Listed(killed)]
+    world.loaded("a", None, 1)
+    [report] = world.transformer.reconcile("me")
+    interrupted, finished = world.state.runs("transformer")
+    assert (interrupted.id, interrupted.outcome) == (killed, "interrupted")
+    assert interrupted.details.keys() == finished.details.keys(), "whoever reads the one can read the other"
+    assert finished.id == report.run_id

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from services.core.batch import Batch, BatchError, BatchState
+from services.core.cost.run_cost import CostLine, RunCost
 from services.core.errors import TransientError
 from services.core.health.attention import Attention, Cause
 from services.core.state.state import Run
@@ -200,6 +201,65 @@ def test_what_needs_a_look_is_in_the_open_and_the_rest_is_folded() -> None:
     assert "attempt 2: the bucket is away column x is new." in opened
     assert "10 more that were merged" in folded
     assert (batches[-1].id in opened, batches[1].id in folded) == (True, True)
+
+
+# ---- what it cost
+
+LINES = [
+    CostLine(stage="bronze", layer="bronze", table="installments", model="installments", billed=3 * 2**40, slot_ms=900),
+    CostLine(stage="downstream", layer="silver", model="<b>clean</b>", node="t", kind="test", billed=2**39, jobs=2),
+    CostLine(stage="downstream", jobs=4),
+]
+
+
+def costing(cost: RunCost | None) -> Run:
+    return run("succeeded", node("t", "test", "pass", 0)).model_copy(update={"cost": cost})
+
+
+def section(facts: Facts) -> str:
+    """The page's text on costs."""
+    found = re.search(r'<section aria-labelledby="cost">(.*?)</section>', render(facts), re.DOTALL)
+    assert found
+    return found[1]
+
+
+def test_the_cost_of_the_last_run_is_told_by_layer_and_model() -> None:
+    text = section(replace(GOOD, runs=[costing(RunCost(lines=LINES))], usd_per_tib=10))
+    assert "The last run billed 3.5 TiB, 35.00 USD at 10 USD per TiB, without this report" in text
+    assert "7 jobs and 0.9 s of slots" in text
+    for row in ("bronze", "silver", "(downstream)", "installments", "&lt;b&gt;clean&lt;/b&gt;", "30.00 USD", "512 GiB"):
+        assert row in text, row
+    assert "<b>clean</b>" not in text
+    for name in ("Billed per run", "Billed by layer, last run", "Billed by model with its tests, last run"):
+        assert f"<figcaption>{name}</figcaption>" in text
+
+
+@pytest.mark.parametrize(
+    ("cost", "words", "billed"),
+    [
+        (None, "What the last run cost is not known.", None),
+        (RunCost(unknown="BigQuery <away>"), "What the last run cost is not known: BigQuery &lt;away&gt;.", None),
+        (RunCost(lines=LINES, unknown="away"), "All that the last run cost is not known: away.", "at least 3.5 TiB"),
+        (RunCost(lines=[CostLine(stage="bronze", untold=1)]), "Of 1 job BigQuery does not say", "at least 0 B"),
+        (RunCost(), "The last run billed 0 B, 0.00 USD", "0 B"),
+    ],
+    ids=["before costs were kept", "not read", "partly read", "not told", "nothing was sent"],
+)
+def test_what_is_not_known_is_said_and_is_not_nothing(cost: RunCost | None, words: str, billed: str | None) -> None:
+    text = section(replace(GOOD, runs=[costing(cost)]))
+    assert words in text
+    assert re.findall(r"The last run billed ([^,]+),", text) == ([billed] if billed else [])
+    assert ("<table" in text) is bool(cost and cost.lines)
+
+
+def test_the_week_s_sum_says_of_how_many_runs_it_is_not_known() -> None:
+    runs = [costing(RunCost(lines=LINES)), costing(None), costing(RunCost(lines=LINES))]
+    text = section(replace(GOOD, runs=runs))
+    assert (
+        "All 3 runs of the last 7 days billed at least 7.0 TiB, 43.75 USD; of 1 of them it is not known, or not all."
+        in text
+    )
+    assert "No run in the last 7 days" in section(GOOD)
 
 
 # ---- the reasons in failed/, whatever bytes they are

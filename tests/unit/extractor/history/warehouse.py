@@ -85,7 +85,7 @@ class Warehouse(Jobs):
     def delete_table(self, table_id: str, **_: Any) -> None:
         self.temp.pop(table_id, None)
 
-    def run(self, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:
+    def run(self, stage: str, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:
         def result(status: str) -> list[NodeResult]:
             return [NodeResult(self.table.bronze_model, "model", status, "", 0.0, None, None)]
 

@@ -431,7 +431,7 @@ def test_everything_is_there_after_a_restart_and_after_a_kill(tmp_path: Path) ->
             load(client, uri, "d.t", job_id="before-restart")
         assert client.get_job("before-restart").state == "DONE"
         load(client, uri, "d.t", disposition=WriteDisposition.WRITE_APPEND, job_id="before-kill")
-        query = f"SELECT amount * amount AS squared, cast(`at` AS STRING) AS moment FROM d.t"
+        query = "SELECT amount * amount AS squared, cast(`at` AS STRING) AS moment FROM d.t"
         client.query_and_wait(f"CREATE VIEW d.v AS {query}")
         second.process.kill()
         second.process.wait()

@@ -26,14 +26,22 @@ def flights() -> pa.Table:
     return pa.Table.from_pandas(frame, preserve_index=False)
 
 
+def copy_project(source: Path, target: Path) -> None:
+    """Copy a dbt project without models, tests and links: dbt's packages have a link to the project itself."""
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        links = {name for name in names if Path(folder, name).is_symlink()}
+        return links | shutil.ignore_patterns("models", "tests", "target", "logs")(folder, names)
+
+    shutil.copytree(source, target, ignore=left_out, dirs_exist_ok=True)
+
+
 def prepare(folder: Path) -> None:
     """Write ``data/flights.parquet`` and ``dbt/`` below the folder."""
     data, project = folder / "data", folder / "dbt"
     data.mkdir(parents=True, exist_ok=True)
     pq.write_table(flights(), data / "flights.parquet")
-    shutil.copytree(
-        DBT, project, ignore=shutil.ignore_patterns("models", "tests", "target", "logs"), dirs_exist_ok=True
-    )
+    copy_project(DBT, project)
     shutil.copytree(EXAMPLE / "bronze", project / "models" / "bronze", dirs_exist_ok=True)
 
 

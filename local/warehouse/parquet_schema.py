@@ -12,6 +12,9 @@ import pyarrow as pa
 Field = Mapping[str, Any]
 """A column as BigQuery's REST API writes it: ``name``, ``type``, ``mode``, ``fields``."""
 
+BIGNUMERIC = pa.decimal128(38, 18)
+"""BIGNUMERIC in the local warehouse; BigQuery's has 76 digits, 38 of them after the point."""
+
 
 class ParquetSchemaError(Exception):
     """The file does not fit the declared columns; the message says which one, and how."""
@@ -85,6 +88,42 @@ def check_schema(file: pa.Schema, fields: Iterable[Field], *, ignore_unknown: bo
 def required_columns(fields: Iterable[Field]) -> list[str]:
     """Return the names of the columns that may not hold nulls."""
     return [field["name"] for field in fields if field.get("mode") == "REQUIRED"]
+
+
+def bignumeric_columns(fields: Iterable[Field]) -> list[str]:
+    """Return the names of the BIGNUMERIC columns.
+
+    Raises:
+        ParquetSchemaError: a BIGNUMERIC is repeated or inside a RECORD, which the local warehouse does not load.
+    """
+    names = []
+    for field in fields:
+        inside = field["type"].upper() in ("RECORD", "STRUCT") and bignumeric_columns(field.get("fields", []))
+        bignumeric = field["type"].upper() == "BIGNUMERIC"
+        if inside or (bignumeric and field.get("mode") == "REPEATED"):
+            raise ParquetSchemaError(f"The local warehouse loads no BIGNUMERIC inside of column '{field['name']}'")
+        if bignumeric:
+            names.append(field["name"])
+    return names
+
+
+def narrowed(batch: pa.RecordBatch, names: Iterable[str]) -> pa.Table:
+    """Return the rows with these decimals as the local warehouse holds them (docs/emulator.md).
+
+    Raises:
+        ParquetSchemaError: a value has more digits.
+    """
+    held = {name.casefold() for name in names}
+    columns = []
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        try:
+            columns.append(column.cast(BIGNUMERIC) if field.name.casefold() in held else column)
+        except pa.ArrowInvalid:  # its words quote the value
+            room = f"{BIGNUMERIC.precision - BIGNUMERIC.scale} digits before the point and {BIGNUMERIC.scale} after it"
+            raise ParquetSchemaError(
+                f"Column '{field.name}' has a BIGNUMERIC of more digits than the local warehouse holds: {room}"
+            ) from None
+    return pa.table(columns, names=batch.schema.names)
 
 
 def _check_type(arrow: pa.DataType, field: Field) -> None:

@@ -32,6 +32,13 @@ class ColumnType(StrEnum):
     BYTES = "BYTES"
 
 
+NOT_CLUSTERED = frozenset({ColumnType.FLOAT64, ColumnType.TIME, ColumnType.BYTES})
+"""Types by which BigQuery clusters no table (https://cloud.google.com/bigquery/docs/clustered-tables#cluster_column_types)."""
+
+MOST_CLUSTERED = 4
+"""Most columns by which BigQuery clusters a table."""
+
+
 class Mode(StrEnum):
     """How a table is extracted."""
 

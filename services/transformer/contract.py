@@ -4,10 +4,10 @@ tables.yaml is the truth: bronze's columns and key come from it. A model's yml d
 disagree, a test or a description would be of something else than the data, so the table is refused by name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.core.tables import BRONZE_COLUMNS, Table, Tables
+from services.core.tables import BRONZE_COLUMNS, MOST_CLUSTERED, NOT_CLUSTERED, Table, Tables
 from services.transformer.handover import MOST_CHARACTERS, characters
 
 MATERIALIZATION = "bronze"
@@ -23,6 +23,8 @@ class BronzeModel:
     materialized: str
     columns: Mapping[str, str]
     """Data types by name, as the yml writes them."""
+    cluster_by: Sequence[str] = ()
+    """Columns that the model's config names."""
 
 
 def disagreements(table: Table, model: BronzeModel | None) -> list[str]:
@@ -40,6 +42,7 @@ def disagreements(table: Table, model: BronzeModel | None) -> list[str]:
         )
     expected = {column.name: column.type.value for column in table.landed_columns}
     expected |= {name: "STRING" if name in _TEXTS else "TIMESTAMP" for name in BRONZE_COLUMNS}
+    found += _clustering(model, expected)
     described = {name: _standard(type_) for name, type_ in model.columns.items()}
     if not described:
         found.append(f"model {model.name} has no columns in any yml; is the model's name misspelt there?")
@@ -58,6 +61,26 @@ def disagreements(table: Table, model: BronzeModel | None) -> list[str]:
             f"its {len(table.landed_columns)} columns make a MERGE of up to {size:,} characters, and BigQuery takes "
             "about 1,000,000; declare fewer columns, or shorter names"
         )
+    return found
+
+
+def _clustering(model: BronzeModel, columns: Mapping[str, str]) -> list[str]:
+    """What BigQuery would refuse of the columns by which the model is clustered, with the types of all columns."""
+    types = {name.lower(): type_ for name, type_ in columns.items()}
+    found = []
+    if len(model.cluster_by) > MOST_CLUSTERED:
+        found.append(
+            f"model {model.name} has {len(model.cluster_by)} columns in cluster_by, and BigQuery takes {MOST_CLUSTERED}"
+        )
+    for name in model.cluster_by:
+        type_ = types.get(name.lower())
+        if type_ is None:
+            found.append(f"model {model.name} is clustered by {name}, which tables.yaml does not declare")
+        elif type_ in NOT_CLUSTERED:
+            found.append(
+                f"model {model.name} is clustered by {name}, a {type_}, by which BigQuery clusters no table; "
+                "leave it out of cluster_by"
+            )
     return found
 
 

@@ -123,6 +123,7 @@ class DbtProject:
                     node.name,
                     str(node.config.materialized),
                     {column.name: str(column.data_type or "") for column in node.columns.values()},
+                    _names(node.config.get("cluster_by")),
                 )
                 for node in manifest.nodes.values()
                 if node.resource_type == "model"
@@ -154,6 +155,11 @@ class DbtProject:
                 raise DbtError(f"dbt {' '.join(arguments)} ended without results: {result.exception}")
             execution: Any = result.result
             return [_node_result(node) for node in execution.results]
+
+
+def _names(configured: str | list[str] | None) -> list[str]:
+    """A model's cluster_by: dbt takes one name, too."""
+    return [configured] if isinstance(configured, str) else configured or []
 
 
 def _node_result(result: Any) -> NodeResult:

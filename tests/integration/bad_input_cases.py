@@ -55,6 +55,7 @@ DECLARED = {
                 {"name": "local_at", "type": "DATETIME"},
                 {"name": "clock", "type": "TIME"},
                 {"name": "raw", "type": "BYTES"},
+                {"name": "precise", "type": "BIGNUMERIC"},
             ],
         ),
         _table("orders_archive", [_ID, _NOTE]),
@@ -64,8 +65,7 @@ DECLARED = {
         _table("steady", [_ID, _NOTE]),
     ],
 }
-"""The tables.yaml of these tests. ``orders`` has every type but BIGNUMERIC, which the emulator cannot load; ``steady``
-is the one that always goes well."""
+"""The tables.yaml of these tests. ``orders`` has every type; ``steady`` is the one that always goes well."""
 
 TABLES = Tables.model_validate(DECLARED)
 
@@ -84,6 +84,7 @@ ROWS: list[dict[str, Any]] = [
         "local_at": INSTANT.replace(tzinfo=None),
         "clock": time(10, 30, number),
         "raw": bytes([0, number, 255]),
+        "precise": Decimal("1234567890.123456789012345") + number,
     }
     for number in range(6)
 ]

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from dbt.artifacts.schemas.catalog import CatalogArtifact
 from dbt.artifacts.schemas.run import RunResult
+from dbt.cli.main import dbtRunner
 
 from tests.integration.warehouse_fixture import (
     DBT_PROJECT,
@@ -124,9 +126,19 @@ def guards(warehouse_endpoint: Warehouse, tmp_path_factory: pytest.TempPathFacto
     return Guards(dbt)
 
 
+def test_the_catalog_of_the_docs_is_made_from_the_warehouse(guards: Guards) -> None:
+    catalog = guards.dbt._invoke(dbtRunner(manifest=guards.dbt.manifest), ["docs", "generate", "--quiet"]).result
+    assert isinstance(catalog, CatalogArtifact)
+    assert not catalog.errors
+    table, view = (catalog.nodes[f"model.credix.{name}"] for name in ("installments", SUMMARY))
+    assert (table.metadata.type, view.metadata.type) == ("table", "view")
+    assert table.stats["num_rows"].value == len(guards.dbt.rows(guards.dbt.datasets.bronze, "installments"))
+    assert view.columns["risk_score"].type == "NUMERIC"
+
+
 # The column, and the change of the model.
 CONTRACT = {
-    "a float": ("risk_score", "numeric '0.4' *", "0.4 *"),
+    "a float": ("risk_score", "numeric '0.4' *", "cast(0.4 as float64) *"),
     "another name": ("payment_tier", "as payment_tier", "as tier"),
     "a column less": ("best_days_from_due_date", "    totals.best_days_from_due_date,\n", ""),
 }

@@ -1,8 +1,8 @@
 """Every type of PostgreSQL, from the source to the warehouse and back: exact, or as declared; nothing changes silently.
 
 Each edge value of each type is declared as each BigQuery type that takes it, under each policy. What psql would print
-is the truth to which the warehouse's value is compared (``type_outcomes``). BIGNUMERIC is compared in the Parquet,
-because the emulator has no decimals of so many digits.
+is the truth to which the warehouse's value is compared (``type_outcomes``). A BIGNUMERIC of more digits than the local
+warehouse holds (docs/emulator.md) is compared in the Parquet.
 """
 
 import itertools

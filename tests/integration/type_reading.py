@@ -12,6 +12,7 @@ from google.api_core.retry import Retry
 from google.cloud import bigquery
 from psycopg import sql
 
+from local.warehouse.parquet_schema import ParquetSchemaError, narrowed
 from services.core.manifest import ManifestColumn
 from services.core.parquet import parquet_parts
 from services.core.tables import Column, ColumnType, Mode, SchemaDrift, Table
@@ -36,7 +37,8 @@ class Arrived:
     """What came of a table."""
 
     rows: list[dict[str, Any]]
-    """By row number, as the warehouse's client gives them; BIGNUMERIC as the Parquet has it."""
+    """By row number, as the warehouse's client gives them; with a BIGNUMERIC of more digits than the local warehouse
+    holds, as the Parquet has them."""
     unrepresentable: Counter[str]
     drift: list[str]
     columns: list[ManifestColumn]
@@ -126,8 +128,7 @@ class Pipe:
             columns: the declared ones, but for the row number.
             drift: what happens to the others.
             condition: SQL condition of the rows.
-            load: into the warehouse; False to read the Parquet. A BIGNUMERIC is never loaded, which the emulator
-                cannot hold.
+            load: into the warehouse, if it holds all digits (docs/emulator.md); False to read the Parquet.
         """
         numbered = Column(name=ROW, type=ColumnType.INT64, required=True)
         table = Table(
@@ -166,7 +167,7 @@ class Pipe:
             raise cause(self.server.dsn, plan, plan.statement(), None, failed) from None
         assert len(parts) == 1
         landed = pq.read_table(pa.BufferReader(parts[0]))
-        if load and not any(c.type is ColumnType.BIGNUMERIC for c in manifest):
+        if load and _held(landed, [c.name for c in manifest if c.type is ColumnType.BIGNUMERIC]):
             rows = self._loaded(parts[0], manifest)
         else:
             rows = landed.drop(["_extracted_at"]).to_pylist()
@@ -190,3 +191,13 @@ class Pipe:
         path.unlink()
         self.client.delete_table(table)
         return rows
+
+
+def _held(landed: pa.Table, bignumerics: list[str]) -> bool:
+    """Whether the local warehouse has the digits for these columns."""
+    try:
+        for batch in landed.to_batches():
+            narrowed(batch, bignumerics)
+    except ParquetSchemaError:
+        return False
+    return True

@@ -66,7 +66,7 @@ def free_port() -> int:
 
 @contextmanager
 def start_warehouse(folder: Path, *options: str) -> Iterator[Warehouse]:
-    """Run ``python -m local.warehouse`` on the data in ``folder`` until the block ends."""
+    """Run ``python -m local.warehouse`` with further ``options`` on the data in ``folder`` until the block ends."""
     port = free_port()
     gcs_root = folder / "gcs"
     arguments = {

@@ -9,36 +9,48 @@
 :mod:`.copy_jobs`               the destination is replaced whole, with its schema; WRITE_EMPTY is the default
 :mod:`.table_changes`           ``numRows`` after every write, no copy of the table per write, changed columns
 :mod:`.layouts`                 a table that SQL has made is known with its partitions and clusters
-:mod:`.numerics`                NUMERIC has 38 digits, 9 of them decimals, and is divided exactly
+:mod:`.literals`                literals by BigQuery's lexical rules; illegal escapes are refused
+:mod:`.typed_expressions`       expressions are rewritten by their types, as the next four say
+:mod:`.numerics`                NUMERIC and BIGNUMERIC are exact, INT64 ends where it ends
+:mod:`.texts`                   values as text and JSON, text as values
+:mod:`.moments`                 weeks, parts and differences of moments
+:mod:`.floats`                  NaN equals nothing and is the least
+:mod:`.metadata_tables`         ``__TABLES__`` and COLUMN_FIELD_PATHS, for the catalog of dbt's docs
 :mod:`.trimming`                TRIM removes every kind of white space
 :mod:`.contracts`               CREATE TABLE with columns AS a query in parentheses, as dbt contracts write it
 :mod:`.translation`             a statement is parsed and translated once; only faster
 =============================== ==========================================================================
 
 Each module has one ``apply()`` that replaces functions of bqemulator; they are looked up there by name, so a version of
-bqemulator without them fails at start, loudly.
+bqemulator without them fails at start, loudly. docs/emulator.md tells what still differs.
 """
 
 from local.warehouse.patches import (
     contracts,
     copy_jobs,
+    floats,
     job_ids,
     job_list,
     layouts,
+    literals,
     load_jobs,
+    metadata_tables,
+    moments,
     numerics,
     one_thread,
     query_errors,
     table_changes,
+    texts,
     translation,
     trimming,
+    typed_expressions,
 )
 
 PATCHES = (
-    *(one_thread, query_errors, load_jobs, copy_jobs, table_changes, layouts, numerics, trimming, contracts),
-    *(job_list, translation, job_ids),
+    *(one_thread, query_errors, load_jobs, copy_jobs, table_changes, layouts, trimming, contracts, metadata_tables),
+    *(literals, numerics, texts, moments, floats, typed_expressions, job_list, translation, job_ids),
 )
-"""In the order in which they are applied: the last two wrap what the others put there."""
+"""In the order in which they are applied: the last ones wrap what the others put there."""
 
 
 def apply_patches() -> None:

@@ -7,7 +7,7 @@ changes the table once and only when every file is good, answers ``notFound`` fo
 own rows. The same now holds here for Parquet; other formats go bqemulator's way (the services load nothing else).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,14 @@ from bqemulator.domain.errors import ResourceRef, UnsupportedFeatureError, Valid
 from bqemulator.jobs import executor
 from bqemulator.storage.type_map import bq_schema_to_duckdb_columns
 
-from local.warehouse.parquet_schema import Field, ParquetSchemaError, check_schema, required_columns
+from local.warehouse.parquet_schema import (
+    Field,
+    ParquetSchemaError,
+    bignumeric_columns,
+    check_schema,
+    narrowed,
+    required_columns,
+)
 from local.warehouse.patches.replace import replace
 from local.warehouse.patches.transaction import transaction
 
@@ -199,16 +206,35 @@ def _load_file(file: _File, target_ref: str, fields: Sequence[Field], ctx: Any, 
     try:
         names = check_schema(file.schema, fields, ignore_unknown=ignore_unknown)
         columns = ", ".join(f'"{name}"' for name in names)
-        source = "read_parquet(?, hive_partitioning=false)"
-        for name in required_columns(fields):
-            counted = f'SELECT count(*) FROM {source} WHERE "{name}" IS NULL'  # noqa: S608  a declared column
-            if ctx.engine.execute(counted, [file.path]).fetchone() != (0,):
-                raise ParquetSchemaError(f"Required field {name} cannot be null")
-        insert = f"INSERT INTO {target_ref} ({columns}) SELECT {columns} FROM {source}"  # noqa: S608  declared columns
-        (rows,) = ctx.engine.execute(insert, [file.path]).fetchone()
+        rows = 0
+        for source, parameters in _sources(file, names, bignumeric_columns(fields), ctx.engine.connection):
+            for name in required_columns(fields):
+                counted = f'SELECT count(*) FROM {source} WHERE "{name}" IS NULL'  # noqa: S608  a declared column
+                if ctx.engine.execute(counted, parameters).fetchone() != (0,):
+                    raise ParquetSchemaError(f"Required field {name} cannot be null")
+            insert = f"INSERT INTO {target_ref} ({columns}) SELECT {columns} FROM {source}"  # noqa: S608  declared columns
+            rows += ctx.engine.execute(insert, parameters).fetchone()[0]
     except (ParquetSchemaError, duckdb.Error) as error:
         raise _unreadable(file.uri, error) from error
-    return int(rows)
+    return rows
+
+
+def _sources(
+    file: _File, names: Sequence[str], bignumerics: Sequence[str], connection: duckdb.DuckDBPyConnection
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield what the file's rows are selected from, with the parameters: the file, or its batches.
+
+    DuckDB reads decimals of more than 38 digits as DOUBLE, so a file with BIGNUMERIC is read by Arrow.
+    """
+    if not set(names) & set(bignumerics):
+        yield "read_parquet(?, hive_partitioning=false)", [file.path]
+        return
+    for batch in pq.ParquetFile(file.path).iter_batches():
+        connection.register("credix_batch", narrowed(batch, bignumerics))
+        try:
+            yield "credix_batch", []
+        finally:
+            connection.unregister("credix_batch")
 
 
 def _register(job: Any, existing: Any, fields: Sequence[Field], ctx: Any) -> None:

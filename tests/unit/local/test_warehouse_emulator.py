@@ -360,6 +360,64 @@ def test_a_failed_query_is_an_error(client: bigquery.Client) -> None:
             client.query(sql, job_id=f"failed_{uuid.uuid4().hex}", job_retry=None).result()
 
 
+BIGNUMERIC = [SchemaField("id", "STRING"), SchemaField("b", "BIGNUMERIC")]
+
+
+def bignumerics(*values: str | None) -> pa.Table:
+    numbers = [None if value is None else Decimal(value) for value in values]
+    return pa.table({"id": [*map(str, range(len(values)))], "b": pa.array(numbers, pa.decimal256(76, 38))})
+
+
+def test_bignumeric_arrives_exactly(client: bigquery.Client, warehouse: Warehouse, dataset: str) -> None:
+    values = ["12345678901234567890.123456789012345678", "-0.000000000000000001", None, "0"]
+    load(client, write(warehouse, "bignumeric", bignumerics(*values)), f"{dataset}.t", schema=BIGNUMERIC)
+    rows = list(client.query_and_wait(f"SELECT b, to_json_string(b) AS json FROM {dataset}.t ORDER BY id"))
+    assert [row.b for row in rows] == [None if value is None else Decimal(value) for value in values]
+    assert [row.json for row in rows] == [f'"{values[0]}"', f'"{values[1]}"', "null", "0"]
+    client.query_and_wait(f"CREATE TABLE {dataset}.copied AS SELECT b, sum(b) OVER () AS s FROM {dataset}.t")
+    assert [field.field_type for field in client.get_table(f"{dataset}.copied").schema] == ["BIGNUMERIC", "BIGNUMERIC"]
+
+
+@pytest.mark.parametrize("value", ["123456789012345678901", "0.1234567890123456789"])
+def test_a_bignumeric_of_more_digits_is_an_error_and_no_other_value(
+    client: bigquery.Client, warehouse: Warehouse, dataset: str, value: str
+) -> None:
+    with pytest.raises(
+        BadRequest, match="'b' has a BIGNUMERIC of more digits than the local warehouse holds"
+    ) as failed:
+        load(client, write(warehouse, "wide", bignumerics("1", value)), f"{dataset}.t", schema=BIGNUMERIC)
+    assert value not in str(failed.value)
+    with pytest.raises(NotFound):
+        client.get_table(f"{dataset}.t")
+    with pytest.raises(BadRequest, match="the local warehouse holds BIGNUMERIC with 20 digits") as refused:
+        client.query(f"SELECT bignumeric '{value}'", job_retry=None).result()
+    assert "Python" not in str(refused.value)
+
+
+def test_a_job_shows_the_statement_as_it_was_sent(client: bigquery.Client) -> None:
+    sql = """select '''it's''' as a -- it's"""
+    job = client.query(sql)
+    assert [row.a for row in job.result()] == ["it's"]
+    shown = client.get_job(job.job_id)
+    assert isinstance(shown, bigquery.QueryJob)
+    assert shown.query == sql
+
+
+def test_the_tables_of_a_dataset_are_listed_for_dbt(
+    client: bigquery.Client, warehouse: Warehouse, dataset: str
+) -> None:
+    load(client, write(warehouse, "listed", table("a", "b")), f"{dataset}.t")
+    client.query_and_wait(f"CREATE VIEW {dataset}.v AS SELECT struct(id AS x, 1 AS y) AS s FROM {dataset}.t")
+    tables = client.query_and_wait(f"SELECT table_id, row_count, type, project_id FROM {dataset}.__TABLES__ ORDER BY 1")
+    assert [tuple(row) for row in tables] == [("t", 2, 1, PROJECT), ("v", 0, 2, PROJECT)]
+    paths = client.query_and_wait(
+        f"SELECT p.field_path, p.data_type FROM {dataset}.INFORMATION_SCHEMA.COLUMN_FIELD_PATHS AS p "
+        f"JOIN {dataset}.INFORMATION_SCHEMA.COLUMNS AS c USING (table_name, column_name) "
+        "WHERE trim(c.table_name) = 'v' ORDER BY 1"
+    )
+    assert [row.field_path for row in paths] == ["s", "s.x", "s.y"]
+
+
 def test_everything_is_there_after_a_restart_and_after_a_kill(tmp_path: Path) -> None:
     with start_warehouse(tmp_path) as first:
         client = first.client()
@@ -373,9 +431,13 @@ def test_everything_is_there_after_a_restart_and_after_a_kill(tmp_path: Path) ->
             load(client, uri, "d.t", job_id="before-restart")
         assert client.get_job("before-restart").state == "DONE"
         load(client, uri, "d.t", disposition=WriteDisposition.WRITE_APPEND, job_id="before-kill")
+        query = "SELECT amount * amount AS squared, cast(`at` AS STRING) AS moment FROM d.t"
+        client.query_and_wait(f"CREATE VIEW d.v AS {query}")
         second.process.kill()
         second.process.wait()
     with start_warehouse(tmp_path) as third:
         client = third.client()
         assert ids(client, "d.t") == ["a", "b"]
         assert client.get_job("before-kill").state == "DONE"
+        expected = (Decimal("152415787532388172687092138.3936"), "2026-11-22 17:00:00.123456+00")
+        assert [tuple(row) for row in client.query_and_wait("SELECT squared, moment FROM d.v")] == [expected] * 2

@@ -63,6 +63,34 @@ def test_a_table_too_wide_for_any_merge_is_refused() -> None:
     assert "its 1002 columns make a MERGE of up to" in difference
 
 
+KINDS = {f"{type_.lower()}_column": type_ for type_ in ColumnType}
+OF_ALL_TYPES = TABLE.model_copy(
+    update={"columns": [*TABLE.columns, *(Column(name=name, type=type_) for name, type_ in KINDS.items())]}
+)
+
+
+def clustered_by(*columns: str) -> list[str]:
+    return disagreements(OF_ALL_TYPES, BronzeModel("a", "bronze", AS_DECLARED | KINDS, columns))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_model_is_clustered_only_by_what_bigquery_clusters_by(name: str) -> None:
+    found = clustered_by("id", name.upper())
+    if KINDS[name] in ("FLOAT64", "BYTES", "TIME"):
+        [difference] = found
+        assert f"clustered by {name.upper()}, a {KINDS[name]}, by which BigQuery clusters no table" in difference
+    else:
+        assert found == []
+
+
+def test_a_model_is_clustered_by_at_most_four_columns_that_there_are() -> None:
+    assert clustered_by("id", "paid", "_batch_id", "_extracted_at") == []
+    [many] = clustered_by("id", "paid", "_batch_id", "_extracted_at", "date_column")
+    assert "has 5 columns in cluster_by, and BigQuery takes 4" in many
+    [unknown] = clustered_by("ident")
+    assert "clustered by ident, which tables.yaml does not declare" in unknown
+
+
 @pytest.mark.parametrize(("place", "table"), TABLES, ids=[table.name for _, table in TABLES])
 def test_the_shipped_models_are_as_declared(place: str, table: Table) -> None:
     models = yaml.safe_load((REPOSITORY / PLACES[place]).read_text())["models"]

@@ -1,7 +1,8 @@
 {#- What a job says of itself, as a comment before its SQL and as the job's labels: so the bytes billed can be summed by
-    stage, run, layer, table, model and test (services/core/cost). `credix_stage`, `credix_run` and `credix_table` are
-    labels that the loader's and the report's jobs have, too (services/core/labels.py); dbt adds dbt_invocation_id. What
-    the transformer hands over in the variable `credix` is read when a job is sent: it changes nothing that is parsed. -#}
+    stage, layer, table, model and test (services/core/cost). `credix_stage` and `credix_table` are labels that the
+    loader's and the report's jobs have, too (services/core/labels.py). The run is a label only, as dbt's own
+    dbt_invocation_id is: a text that is new in every run is never answered from BigQuery's cache. What the transformer
+    hands over in the variable `credix` is read when a job is sent: it changes nothing that is parsed. -#}
 {% macro query_comment(node) -%}
   {%- set given = var('credix', {}) -%}
   {%- set labels = dict(given.get('labels') or {'credix_stage': 'dbt'}) -%}

@@ -15,15 +15,16 @@ import structlog
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 
 from services.core.errors import PipelineError
+from services.core.labels import job_labels
 from services.core.settings import TransformerSettings
 from services.core.tables import Tables
 from services.transformer.contract import BronzeModel, refused
+from services.transformer.dbt_jobs import labelled, tell_jobs
 from services.transformer.labels import dbt_labels
-from services.transformer.merge_jobs import name_jobs
 
 log = structlog.get_logger()
 
-name_jobs()
+tell_jobs()
 
 
 class DbtError(PipelineError):
@@ -147,7 +148,8 @@ class DbtProject:
             runner = dbtRunner(manifest=self.parsed())
             # As an object, not as the text of `--vars`: YAML refuses, or changes, some characters of names.
             given = {"credix": dbt_labels(stage, self._tables.tables), **(variables or {})}
-            result = self._invoke(runner, arguments, vars=given)
+            with labelled(job_labels(stage)):
+                result = self._invoke(runner, arguments, vars=given)
             if result.exception is not None or result.result is None:
                 raise DbtError(f"dbt {' '.join(arguments)} ended without results: {result.exception}")
             execution: Any = result.result

@@ -8,10 +8,11 @@ from services.core.tables import Table
 
 
 def dbt_labels(stage: str, tables: Iterable[Table] = ()) -> dict[str, Any]:
-    """The variable's value.
+    """The variable's value: what is the same in every run (services/transformer/dbt_jobs.py adds the run).
 
     Args:
         stage: what the jobs are for.
         tables: the declared tables, which jobs on their bronze models are about.
     """
-    return {"labels": job_labels(stage), "tables": {table.bronze_model: label(table.name) for table in tables}}
+    labels = {key: value for key, value in job_labels(stage).items() if key != "credix_run"}
+    return {"labels": labels, "tables": {table.bronze_model: label(table.name) for table in tables}}

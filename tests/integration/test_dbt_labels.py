@@ -13,8 +13,9 @@ import pytest
 from dbt.cli.main import dbtRunner
 from google.cloud.bigquery import QueryJob, SchemaField
 
-from services.core.labels import jobs_of, label, run_label
+from services.core.labels import job_labels, jobs_of, label, run_label
 from services.core.tables import load_tables
+from services.transformer.dbt_jobs import labelled
 from services.transformer.labels import dbt_labels
 from tests.integration.warehouse_fixture import REPOSITORY, BronzeModel, Dbt, Warehouse, bronze_project
 
@@ -30,17 +31,16 @@ def sent(dbt: Dbt, since: dt.datetime) -> list[QueryJob]:
     return jobs
 
 
-def labelled(stage: str) -> dict[str, Any]:
-    with jobs_of(RUN):
-        return dbt_labels(stage, TABLES.tables)
-
-
 @pytest.fixture(scope="module")
 def jobs(dbt: Dbt) -> Iterator[list[QueryJob]]:
     """Of a run of bronze and of one of what follows."""
     since = dt.datetime.now(dt.UTC)
-    dbt.run("run", "--select", "cnpj_ws", "installments", credix=labelled("bronze"))
-    dbt.run("build", "--selector", "downstream", credix=labelled("downstream"))
+    for stage, command in (
+        ("bronze", ["run", "--select", "cnpj_ws", "installments"]),
+        ("downstream", ["build", "--selector", "downstream"]),
+    ):
+        with jobs_of(RUN), labelled(job_labels(stage)):
+            dbt.run(*command, credix=dbt_labels(stage, TABLES.tables))
     yield sent(dbt, since)
 
 
@@ -54,6 +54,8 @@ def test_every_job_has_its_stage_and_run_and_labels_that_bigquery_takes(jobs: li
         comment = re.match(r"/\* (\{.*\}) \*/", job.query)
         assert comment, "and people see it in the statement"
         assert json.loads(comment[1]).items() <= job.labels.items()
+        # A text that changes with every run is never answered from BigQuery's cache.
+        assert run_label(RUN) not in job.query
 
 
 def test_a_job_names_its_model_or_test_and_what_it_is_about(jobs: list[QueryJob]) -> None:

@@ -16,17 +16,18 @@ from services.core.settings import TransformerSettings
 from services.transformer.labels import dbt_labels
 
 LABELS = "CREDIX_JOB_LABELS"
-"""Variable of the labels of edr's jobs, as JSON."""
+"""Variable of the labels of dbt's and edr's jobs, as JSON."""
 
-DBT = "from dbt.cli.main import cli; cli()"
-EDR = f"""
+_LABELLED = f"""
 import json, os
 from dbt.adapters.bigquery.connections import BigQueryConnectionManager
-labels = json.loads(os.environ["{LABELS}"])
-BigQueryConnectionManager.get_labels_from_query_comment = lambda _: dict(labels)
-from elementary.cli.cli import cli; cli()
+labels, of_comment = json.loads(os.environ["{LABELS}"]), BigQueryConnectionManager.get_labels_from_query_comment
+BigQueryConnectionManager.get_labels_from_query_comment = lambda connections: {{**of_comment(connections), **labels}}
 """
-"""edr runs dbt, in its own process, on a project of its own, whose jobs have no labels: they get these."""
+"""The run is a label and in no comment, as in services/transformer/dbt_jobs.py. What edr runs by itself, dbt on a
+project of its own, has no other labels than these."""
+DBT = f"{_LABELLED}from dbt.cli.main import cli; cli()"
+EDR = f"{_LABELLED}from elementary.cli.cli import cli; cli()"
 
 _SAID = 1500
 """Characters of a failed command's output that go into the error."""

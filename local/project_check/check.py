@@ -149,9 +149,10 @@ def _failures(results: Iterable[NodeResult]) -> list[str]:
 
 
 def _said(result: NodeResult) -> str:
-    """What dbt said; it names the file."""
-    lines = [line.strip() for line in result.message.splitlines() if line.strip()]
-    return f"{result.resource_type} {result.name}: {' '.join(lines)}"
+    """What dbt said, which names the file, without the macros on the way there."""
+    lines = [line.strip() for line in result.message.splitlines()]
+    said = " ".join(line for line in lines if line and not line.startswith((">", "compiled code")))
+    return f"{result.resource_type} {result.name}: {said}"
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 It holds what a check needs: columns, views, a few rows. A MERGE is analyzed and changes no row.
 """
 
+import re
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ _STATEMENT_TYPES = {
 
 _NOTHING_FOUND = {"failures": 0, "should_warn": False, "should_error": False}
 """What dbt is told by a test that found nothing."""
+
+
+_QUERY = re.compile(r"[\s(]*(?:select|with)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,6 @@ class Warehouse:
         self.merges: list[Merge] = []
         self.analyzed = 0
         """Statements that were analyzed."""
-        self.evaluated = 0
-        """Queries of them that were evaluated."""
 
     def put(self, id_: str, fields: Iterable[Field], rows: Iterable[Mapping[str, Any]] = ()) -> None:
         """Set a table with its rows, as a load would."""
@@ -114,6 +116,8 @@ class Warehouse:
         """
         with self._lock:
             tables = self._named_in(sql)
+            if self._evaluates and _QUERY.match(without_comments(sql)):
+                return self._evaluated(sql, tables)
             catalog = [held.as_table() for held in tables] + metadata_views(sql)
             statements = self._google.analyze(sql, catalog)
             self.analyzed += 1
@@ -124,15 +128,16 @@ class Warehouse:
             if statement.kind != "query":
                 self._remember(statement)
                 return Ran(_STATEMENT_TYPES[statement.kind], statement.fields, [])
-            return Ran("SELECT", statement.fields, self._rows(sql, statement, tables))
+            if tables and all(held.rows for held in tables):
+                return self._evaluated(sql, tables)
+            names = [each["name"] for each in statement.fields]
+            rows = [list(_NOTHING_FOUND.values())] if names == list(_NOTHING_FOUND) else []
+            return Ran("SELECT", statement.fields, rows)
 
-    def _rows(self, sql: str, statement: Statement, tables: list[Held]) -> list[list[Any]]:
-        if self._evaluates or (tables and all(held.rows for held in tables)):
-            self.evaluated += 1
-            query = without_comments(sql).strip().rstrip(";")
-            return evaluate(self._google, query, [held.as_table() for held in tables]).rows
-        names = [each["name"] for each in statement.fields]
-        return [list(_NOTHING_FOUND.values())] if names == list(_NOTHING_FOUND) else []
+    def _evaluated(self, sql: str, tables: list[Held]) -> Ran:
+        query = without_comments(sql).strip().rstrip(";")
+        answer = evaluate(self._google, query, [held.as_table() for held in tables])
+        return Ran("SELECT", answer.fields, answer.rows)
 
     def _named_in(self, sql: str) -> list[Held]:
         """The tables and views that a statement names, and those that the views name."""

@@ -9,10 +9,7 @@ Exit codes: 0 all is well; 1 something was found, it says what and where; 2 sett
 import sys
 import time
 
-from local.googlesql.analysis import GoogleSql
-from local.googlesql.compiled import EngineMissing
-from local.project_check.check import check_project, check_shapes
-from local.project_check.shapes import every_shape
+from local.googlesql import compiled
 from services.core.errors import ConfigurationError, PipelineError
 from services.core.service import start
 from services.core.settings import TransformerSettings
@@ -23,8 +20,14 @@ def main() -> int:
     """Check the project; returns the exit code."""
     started = time.monotonic()
     try:
+        compiled.kept_path()
+        # Imported only where the wheel is.
+        from local.googlesql.analysis import GoogleSql
+        from local.project_check.check import check_project, check_shapes
+        from local.project_check.shapes import every_shape
+
         google = GoogleSql()
-    except EngineMissing as missing:
+    except compiled.EngineMissing as missing:
         sys.stdout.write(f"The project's SQL is not analyzed: {missing}\n")
         return transformer(["--check"])
     try:

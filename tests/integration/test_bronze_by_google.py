@@ -61,8 +61,8 @@ TEXTS_OF: dict[str, list[Any]] = {
 """Values whose texts in JSON are ordered otherwise than they are, or are written in several ways."""
 EVERY = [SchemaField(f"v_{type_.lower()}", type_) for type_ in VALUES]
 KEYS = [SchemaField(f"k_{type_.lower()}", type_) for type_ in VALUES if type_ != "FLOAT64"]
-RANDOM = 4
-"""Models with histories of their own."""
+RANDOM, STEPS = 4, 4
+"""Models with histories of their own, and the runs of each that are compared: the first ones."""
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,8 @@ def test_random_histories(google: GoogleSql, project: Dbt) -> None:
         for feed, history in zip(feeds, histories, strict=True)
     ]
     compared = 0
-    for step in itertools.zip_longest(*(list(random_runs(chance, history)) for history in histories)):
+    steps = itertools.zip_longest(*(list(random_runs(chance, history)) for history in histories))
+    for step in itertools.islice(steps, STEPS):
         runs = {
             feed: ([batches[each.id] for each in run[0]], run[1])
             for feed, batches, run in zip(feeds, loaded, step, strict=True)
@@ -147,7 +148,7 @@ def test_random_histories(google: GoogleSql, project: Dbt) -> None:
         for feed, (batches, noted) in runs.items():
             if noted:
                 feed.note(batches)
-    assert compared > 50
+    assert compared > 40
 
 
 def test_every_type_as_value_and_as_key(google: GoogleSql, project: Dbt) -> None:

@@ -95,9 +95,9 @@ def rules(google: GoogleSql, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         patch.setenv("BIGQUERY_EMULATOR_HOST", host)
         project = DbtProject(settings, tables)
         variable = {table.bronze_model: handed_over(table, None, "none", []) for table in tables.tables}
-        made = project.run(["run"], {"bronze": variable})
+        made = project.run("check", ["run"], {"bronze": variable})
         assert {result.status for result in made if result.resource_type == "model"} == {"success"}
-        return {result.name: result for result in project.run(["test", "--selector", "rules"])}
+        return {result.name: result for result in project.run("check", ["test", "--selector", "rules"])}
 
 
 def as_dicts(answer: Answer) -> list[Row]:

@@ -68,7 +68,9 @@ def check_project(settings: TransformerSettings, tables: Tables, google: GoogleS
         variable = {
             table.bronze_model: _handed_over(warehouse, settings, table, brought_to(table)) for table in fitting
         }
-        problems += _failures(project.run("check", ["build", "--selector", "all"], {"bronze": variable}))
+        problems += _failures(
+            project.run("check", ["build", "--selector", "all", "--no-write-json"], {"bronze": variable})
+        )
         by_model = {table.bronze_model: _declared_in_tables_yaml(table) for table in fitting}
         compared = 0
         for node in project.parsed().nodes.values():
@@ -108,7 +110,9 @@ def check_shapes(settings: TransformerSettings, shapes: Collection[Shape], googl
                 for shape in shapes
                 if len(shape.merges) > number
             }
-            problems += _failures(project.run("check", ["run", "--select", *variable], {"bronze": variable}))
+            problems += _failures(
+                project.run("check", ["run", "--select", *variable, "--no-write-json"], {"bronze": variable})
+            )
         problems += _unpruned(warehouse, shapes)
         return Findings(warehouse.analyzed, len(warehouse.merges), 0, problems)
 

@@ -75,8 +75,6 @@ class _Api:
         self._warehouse = warehouse
         self._jobs: dict[str, Body] = {}
         self._answers: dict[str, Ran] = {}
-        self._metadata: dict[str, Body] = {}
-        """What was set of a table besides its columns: its description."""
         project, name = "/projects/([^/]+)", "([^/]+)"
         table = f"{project}/datasets/{name}/tables"
         routes: dict[tuple[str, str], Callable[..., Body]] = {
@@ -85,7 +83,7 @@ class _Api:
             ("GET", table): self._tables,
             ("GET", f"{project}/datasets/{name}/routines"): lambda project, dataset: {},
             ("GET", f"{table}/{name}"): self._table,
-            ("PATCH", f"{table}/{name}"): self._table,
+            ("PATCH", f"{table}/{name}"): self._table,  # descriptions, which nobody asks for
             ("DELETE", f"{table}/{name}"): self._drop,
             ("POST", f"{project}/jobs"): self._insert,
             ("GET", f"{project}/jobs/{name}"): lambda project, job: self._jobs[job],

@@ -32,10 +32,8 @@ _STATEMENT_TYPES = {
 }
 """What a check may send, and what BigQuery calls it."""
 
-
 _NOTHING_FOUND = {"failures": 0, "should_warn": False, "should_error": False}
 """What dbt is told by a test that found nothing."""
-
 
 _QUERY = re.compile(r"[\s(]*(?:select|with)\b", re.IGNORECASE)
 

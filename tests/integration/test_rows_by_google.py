@@ -92,7 +92,9 @@ def rules(google: GoogleSql, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         dbt_log_path=folder / "logs",
     )
     with serving(Warehouse(google, evaluates=True)) as host, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BIGQUERY_EMULATOR_HOST", host)
+        # DbtProject sets the latter two; they are as before when the block ends.
+        for name, value in (("BIGQUERY_EMULATOR_HOST", host), ("GCP_PROJECT", "rules"), ("DBT_TARGET", "emulator")):
+            patch.setenv(name, value)
         project = DbtProject(settings, tables)
         variable = {table.bronze_model: handed_over(table, None, "none", []) for table in tables.tables}
         made = project.run("check", ["run"], {"bronze": variable})

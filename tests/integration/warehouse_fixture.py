@@ -289,6 +289,8 @@ ARROW_TYPES = {
     "DATE": pa.date32(),
     "DATETIME": pa.timestamp("us"),
     "TIMESTAMP": pa.timestamp("us", tz="UTC"),
+    "TIME": pa.time64("us"),
+    "BIGNUMERIC": pa.decimal256(76, 38),
 }
 """What the extractor writes for a declared BigQuery type."""
 

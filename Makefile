@@ -59,18 +59,19 @@ benchmark: benchmark-setup ## measure extractor and transformer: ratios, in one 
 	$(BIN)/python -m benchmarks.extraction incremental
 	$(BIN)/python -m benchmarks.extraction start
 	$(BIN)/python -m benchmarks.transformation
+	$(BIN)/python -m benchmarks.billing --rows 20000
 
 soak: setup ## random faults for ten minutes, then source and bronze compared: make soak MINUTES=60 SEED=3
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
-lint: setup ## ruff, mypy strict, import contracts, sqlfluff, bronze against tables.yaml, schemas of the build files
+lint: setup ## ruff, mypy strict, import contracts, sqlfluff, the compiled project by Google's analyzer, schemas of the build files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint dbt/models dbt/tests
 	GCP_PROJECT=lint DBT_TARGET_PATH=.credix/lint/target DBT_LOG_PATH=.credix/lint/logs \
-		$(BIN)/python -m services.transformer --check
+		$(BIN)/python -m local.project_check
 	$(BIN)/check-jsonschema --builtin-schema vendor.cloudbuild cloudbuild.yaml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
 

@@ -13,6 +13,7 @@ development dependency: nothing that is deployed imports this package, and the l
 :mod:`.catalog`       tables and views, for the analyzer
 :mod:`.metadata`      INFORMATION_SCHEMA and ``__TABLES__``, as BigQuery documents them
 :mod:`.analysis`      a statement's kind, columns, types and resolved tree, or why it is refused
+:mod:`.tree`          resolved trees
 :mod:`.values`        values of rows, to GoogleSQL's and back
 :mod:`.evaluation`    a query's rows by the reference implementation
 ===================== ==========================================================================

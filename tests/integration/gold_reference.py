@@ -32,6 +32,9 @@ PROFILE = [
 TIERS = [("EXCELLENT", 95, 5, 5), ("GOOD", 85, 15, 15), ("FAIR", 70, 30, 25)]
 """Tier, least completion rate, most average days, most overdue rate."""
 
+WHITE_SPACE = "".join(c for c in map(chr, range(0x3001)) if c.isspace() and not "\x1c" <= c <= "\x1f")
+"""Unicode's; Python takes four separators of ASCII for white space, which it is not."""
+
 
 def frame(rows: Iterable[Row]) -> pd.DataFrame:
     """Make a frame that keeps Python's own values."""
@@ -71,7 +74,7 @@ def alive(bronze: pd.DataFrame) -> pd.DataFrame:
 
 
 def _standardized(value: str | None) -> str | None:
-    return None if value is None else value.strip().upper()
+    return None if value is None else value.strip(WHITE_SPACE).upper()
 
 
 def _quality(row: Row) -> str:
@@ -79,7 +82,7 @@ def _quality(row: Row) -> str:
         return "INVALID_CAPITAL"
     if row["zipcode"] is None or len(row["zipcode"]) != 8:
         return "INVALID_ZIPCODE"
-    return "VALID" if (row["main_cnae"] or "").strip() else "MISSING_CNAE"
+    return "VALID" if (row["main_cnae"] or "").strip(WHITE_SPACE) else "MISSING_CNAE"
 
 
 def clean_companies(companies: pd.DataFrame) -> pd.DataFrame:

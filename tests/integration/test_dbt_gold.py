@@ -1,246 +1,43 @@
 """Silver and gold agree, to the cent, with an independent computation of the same rules on random and edge rows."""
 
 import datetime as dt
-import random
 from collections import Counter
-from collections.abc import Iterator
-from decimal import Decimal
-from fractions import Fraction
-from typing import Any
 
-import pandas as pd
 import pytest
 
 from tests.integration import gold_reference as reference
-from tests.integration.warehouse_fixture import PROJECT, Dbt, declared_schema
-
-Row = dict[str, Any]
-
-TODAY = dt.date(2026, 3, 1)
-TODAY_BEGINS = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
-READ_AGAIN = TODAY_BEGINS + dt.timedelta(hours=1)
-LARGE = 9_007_199_254_740_993
-"""Cents that a FLOAT64 can't hold."""
-
-
-def company(tax_id: str, **values: Any) -> Row:
-    return {
-        "buyer_tax_id": tax_id,
-        "share_capital": Decimal("1000.00"),
-        "company_size": "SMALL",
-        "legal_nature": "Sociedade Empresária Limitada",
-        "company_status": "Ativa",
-        "main_cnae": "6201501",
-        "state": "São Paulo",
-        "uf": "SP",
-        "city": "Campinas",
-        "zipcode": "13010000",
-        "simples_option": True,
-        "is_mei": False,
-        "is_main_company": True,
-        "is_active": True,
-        "created_at": dt.datetime(2024, 1, 1, tzinfo=dt.UTC),
-        "updated_at": dt.datetime(2025, 1, 1, tzinfo=dt.UTC),
-    } | values
-
-
-def installment(asset_id: str, tax_id: str | None, **values: Any) -> Row:
-    return {
-        "asset_id": asset_id,
-        "invoice_id": f"invoice {asset_id}",
-        "buyer_tax_id": tax_id,
-        "buyer_main_tax_id": tax_id,
-        "original_amount_in_cents": 10_000,
-        "expected_amount_in_cents": 10_000,
-        "paid_amount_in_cents": None,
-        "due_date": TODAY,
-        "paid_date": None,
-        "invoice_issue_date": TODAY - dt.timedelta(days=60),
-    } | values
-
-
-def random_companies(chance: random.Random, count: int) -> Iterator[Row]:
-    for number in range(count):
-        yield company(
-            f"random-{number:03}",
-            share_capital=chance.choice([None, Decimal("-0.01"), Decimal(chance.randrange(10**15)).scaleb(-2)]),
-            company_size=chance.choice(["MICRO", "SMALL", "MEDIUM", "LARGE", "HUGE", None]),
-            company_status=chance.choice(["Ativa", "Baixada", "Suspensa", "Inapta", "unknown", None]),
-            main_cnae=chance.choice(["6201501", "0111301", "", None]),
-            state=chance.choice([" são paulo ", "Rio de Janeiro", "minas gerais", "Pará", "", "  ", None]),
-            uf=chance.choice(["sp", " RJ", "MG ", None]),
-            city=chance.choice(["  são josé dos campos", "Belém", None]),
-            zipcode=chance.choice(["13010000", "13010-000", "1301000", "", None]),
-            is_mei=chance.choice([True, False, None]),
-        )
-
-
-def random_installments(chance: random.Random, count: int, companies: int) -> Iterator[Row]:
-    def cents() -> int | None:
-        return chance.choice([None, -1, 0, 1, LARGE, *(chance.randrange(20_000_000) for _ in range(12))])
-
-    def day() -> dt.date:
-        return TODAY + dt.timedelta(days=chance.randrange(-120, 60))
-
-    for number in range(count):
-        expected = cents()
-        tax_id = f"random-{chance.randrange(int(companies * 1.1)):03}"
-        yield installment(
-            f"random-{number:05}",
-            chance.choice([tax_id] * 30 + [None]),
-            buyer_main_tax_id=chance.choice([tax_id, "random-000", None]),
-            original_amount_in_cents=cents(),
-            expected_amount_in_cents=expected,
-            paid_amount_in_cents=chance.choice([None, expected, expected, cents()]),
-            due_date=chance.choice([None, *(day() for _ in range(20))]),
-            paid_date=chance.choice([None, day()]),
-            invoice_issue_date=chance.choice([None, day(), day()]),
-        )
-
-
-def edge_installments() -> Iterator[Row]:
-    """Rows on both sides of every threshold, each in a company of its own."""
-    for days in (-400, -1, 0, 1, 5, 6, 10, 11, 15, 16, 30, 31, 400):
-        paid = TODAY + dt.timedelta(days=days)
-        yield installment(f"paid {days}", f"paid {days}", paid_date=paid, paid_amount_in_cents=10_000)
-        due = TODAY - dt.timedelta(days=days)
-        yield installment(f"unpaid {days}", f"unpaid {days}", due_date=due)
-    for cents in (0, 1, 9_999, 10_000, 99_999, 100_000, 999_999, 1_000_000, 9_999_999, 10_000_000, LARGE):
-        yield installment(f"expected {cents}", f"expected {cents}", expected_amount_in_cents=cents)
-    for paid_cents in (None, 0, 9_998, 9_999, 10_000, 10_001, 10_002, LARGE):
-        values = {"paid_amount_in_cents": paid_cents}
-        yield installment(f"variance {paid_cents}", f"variance {paid_cents}", paid_date=TODAY, **values)
-        yield installment(f"partial {paid_cents}", f"variance {paid_cents}", **values)
-    for name in ("original", "expected", "paid"):
-        yield installment(f"negative {name}", "negative", **{f"{name}_amount_in_cents": -1})
-        yield installment(f"unknown {name}", "unknown", **{f"{name}_amount_in_cents": None})
-    yield installment("no buyer", None, buyer_main_tax_id="head office")
-    yield installment("no due date", "unknown", due_date=None)
-    yield installment("leap", "leap", due_date=dt.date(2024, 2, 29), paid_date=dt.date(2024, 3, 1))
-
-
-def edge_histories() -> Iterator[Row]:
-    """Companies whose rates and average days are on both sides of every tier's limits: paid, overdue, pending, days."""
-    histories = [(19, 1, 0, 5), (19, 1, 0, 6), (19, 0, 1, 5), (18, 2, 0, 5), (189, 1, 9, 5), (189, 11, 0, 5)]
-    histories += [(17, 3, 0, 15), (17, 3, 0, 16), (16, 4, 0, 15), (14, 5, 1, 30), (14, 5, 1, 31), (14, 6, 0, 30)]
-    histories += [(10, 8, 2, 99), (10, 9, 1, 99), (9, 0, 11, 0), (1, 2, 0, 0), (0, 1, 2, 0), (2, 1, 0, 0), (6, 0, 1, 0)]
-    for number, (paid, overdue, pending, days) in enumerate(histories):
-        for position in range(paid + overdue + pending):
-            row = installment(f"history {number} {position:03}", f"history {number}")
-            if position < paid:
-                row |= {"paid_date": TODAY + dt.timedelta(days=days), "paid_amount_in_cents": 10_000 - number}
-            elif position < paid + overdue:
-                row["due_date"] = TODAY - dt.timedelta(days=1)
-            yield row
-
-
-def edge_companies(installments: list[Row]) -> Iterator[Row]:
-    for tax_id in sorted({row["buyer_tax_id"] for row in installments} - {None}):
-        yield company(tax_id)
-    yield company("no installments")
-    yield company("head office")
-    yield company("capital zero", share_capital=Decimal(0))
-    yield company("capital below zero", share_capital=Decimal("-0.01"), zipcode=None)
-    yield company("zipcode of eight characters", zipcode="ção12345")
-    yield company("zipcode of seven", zipcode="1301000", main_cnae=None)
-    yield company("no cnae", main_cnae=None)
-    yield company("blank around", state="\t são paulo\n", city=" águas de são pedro ", uf="sp ")
-
-
-Data = tuple[pd.DataFrame, pd.DataFrame]
+from tests.integration.gold_rows import TODAY, Sources, assert_same
+from tests.integration.warehouse_fixture import PROJECT, Dbt
 
 
 @pytest.fixture(scope="module")
-def data(dbt: Dbt) -> Data:
-    """The generated companies and installments, as bronze has them: some are gone when all are read again."""
-    chance = random.Random(20261122)  # noqa: S311  reproducible, not secret
-    installments = [*edge_installments(), *edge_histories()]
-    companies = [*edge_companies(installments), *random_companies(chance, 150)]
-    installments += random_installments(chance, 1500, 150)
-    batches = {}
-    for model, rows in (("cnpj_ws", companies), ("installments", installments)):
-        for row in rows:
-            row["_deleted_at"] = READ_AGAIN if chance.random() < 0.05 else None
-        there = [row for row in rows if row["_deleted_at"] is None]
-        assert len(there) < len(rows)
-        batches[model] = [batch(dbt, model, rows, TODAY_BEGINS), batch(dbt, model, there, READ_AGAIN, snapshot=True)]
-        dbt.client.delete_table(f"{dbt.datasets.bronze}.{model}", not_found_ok=True)
-    dbt.run("run", "--selector", "bronze", batches=batches)
-    return reference.frame(companies), reference.frame(installments)
+def sources(dbt: Dbt) -> Sources:
+    """The generated companies and installments; bronze has them."""
+    sources = Sources.random(20261122, 150, 1500)
+    sources.merge(dbt)
+    return sources
 
 
-def batch(dbt: Dbt, model: str, rows: list[Row], extracted_at: dt.datetime, *, snapshot: bool = False) -> Row:
-    name = f"{model}__{'snapshot' if snapshot else 'first'}"
-    columns = declared_schema(model)
-    names = {column.name for column in columns}
-    return {
-        "table": dbt.load(name, [{key: row[key] for key in names} for row in rows], columns),
-        "batch_id": name,
-        "extracted_at": extracted_at.isoformat(),
-        "source": "oltp.x",
-        "snapshot": snapshot,
-        "columns": [],
-        "latest": None,
-        "deletes": "soft",
-        "deleted_at": None,
-        "merged_snapshot": None,
-    }
+def assert_silver_and_gold(dbt: Dbt, sources: Sources, today: dt.date) -> None:
+    for model, (expected, key) in sources.computed(today).items():
+        dataset = dbt.datasets.silver if model.endswith("_clean") else dbt.datasets.gold
+        assert_same(dbt.rows(dataset, model), expected, key)
 
 
-def assert_same(actual: list[Row], expected: pd.DataFrame, key: str) -> None:
-    """Compare the columns of ``expected`` (other columns are ignored): money exactly, averages to 9 digits."""
-    wanted = {row[key]: row for row in reference.rows(expected)}
-    found = {row[key]: row for row in actual}
-    assert found.keys() == wanted.keys()
-    assert len(actual) == len(found)
-    differences = [
-        f"{name} {column}: {found[name][column]!r}, expected {value!r}"
-        for name, row in wanted.items()
-        for column, value in row.items()
-        if not same(found[name][column], value)
-    ]
-    assert not differences, "\n".join([f"{len(differences)} differences", *differences[:20]])
-
-
-def same(actual: Any, expected: Any) -> bool:
-    if isinstance(expected, Fraction):
-        return isinstance(actual, float) and abs(actual - float(expected)) <= 1e-9
-    if isinstance(expected, Decimal):
-        return isinstance(actual, Decimal) and actual == expected
-    return type(actual) is type(expected) and bool(actual == expected)
-
-
-CENTS = ["original_amount_in_cents", "expected_amount_in_cents", "paid_amount_in_cents"]
-
-
-def assert_silver_and_gold(dbt: Dbt, data: Data, today: dt.date) -> None:
-    companies = reference.clean_companies(data[0])
-    installments = reference.clean_installments(data[1], today)
-    silver, gold = dbt.datasets.silver, dbt.datasets.gold
-    assert_same(dbt.rows(silver, "cnpj_ws_clean"), companies, "buyer_tax_id")
-    clean = dbt.rows(silver, "installments_clean")
-    assert_same(clean, installments.drop(columns=CENTS), "asset_id")
-    summary = reference.payment_summary(companies, installments)
-    assert_same(dbt.rows(gold, "company_payment_summary"), summary, "buyer_tax_id")
-    analytics = reference.payment_analytics(companies, installments)
-    analytics = analytics.drop(columns=[*CENTS, "data_quality_flag"])
-    assert_same(dbt.rows(gold, "payment_analytics_detailed"), analytics, "asset_id")
-
-
-def test_silver_and_gold_as_of_a_day(dbt: Dbt, data: Data) -> None:
+def test_silver_and_gold_as_of_a_day(dbt: Dbt, sources: Sources) -> None:
     statuses = dbt.run("build", "--selector", "downstream", as_of=TODAY.isoformat())
     warned = {name for name, status in statuses.items() if status == "warn"}
     assert {name.split("_")[0] for name in warned} == {"relationships", "no", "accepted"}
     assert "error" not in statuses.values()
-    assert_silver_and_gold(dbt, data, TODAY)
+    assert_silver_and_gold(dbt, sources, TODAY)
     summary = dbt.rows(dbt.datasets.gold, "company_payment_summary")
     tiers = Counter(row["payment_tier"] for row in summary)
     assert set(tiers) == {"EXCELLENT", "GOOD", "FAIR", "POOR", "HIGH_RISK", "NO_HISTORY"}, tiers
 
 
-def test_every_rejected_row_is_there_with_its_reason(dbt: Dbt, data: Data) -> None:
+def test_every_rejected_row_is_there_with_its_reason(dbt: Dbt, sources: Sources) -> None:
     dbt.run("run", "--select", "installments_rejected")
-    there = reference.alive(data[1])
+    there = reference.alive(reference.frame(sources.installments))
     reasons = {row["asset_id"]: reference.rejection_reason(row) for row in reference.rows(there)}
     rejected = {
         row["asset_id"]: row["rejection_reason"] for row in dbt.rows(dbt.datasets.silver, "installments_rejected")
@@ -249,13 +46,13 @@ def test_every_rejected_row_is_there_with_its_reason(dbt: Dbt, data: Data) -> No
     assert len(set(rejected.values())) == 4
 
 
-def test_a_status_is_as_of_the_day_it_is_read(dbt: Dbt, data: Data) -> None:
+def test_a_status_is_as_of_the_day_it_is_read(dbt: Dbt, sources: Sources) -> None:
     dbt.run("run", "--selector", "downstream")
     (row,) = dbt.client.query_and_wait("SELECT current_date('UTC') AS today")
-    assert_silver_and_gold(dbt, data, row["today"])
+    assert_silver_and_gold(dbt, sources, row["today"])
 
 
-def test_silver_and_gold_are_views(dbt: Dbt, data: Data) -> None:
+def test_silver_and_gold_are_views(dbt: Dbt, sources: Sources) -> None:
     dbt.run("run", "--selector", "downstream")
     for dataset in (dbt.datasets.silver, dbt.datasets.gold):
         kinds = {table.table_id: table.table_type for table in dbt.client.list_tables(f"{PROJECT}.{dataset}")}

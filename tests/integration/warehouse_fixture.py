@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from urllib.error import URLError
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from dbt.artifacts.schemas.run import RunExecutionResult, RunResult
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 from dbt.contracts.graph.manifest import Manifest
@@ -28,6 +26,7 @@ from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
+from local.project_check.bronze_project import Model, write_bronze_project
 from services.core.tables import BRONZE_COLUMNS, EXTRACTED_AT, load_tables
 
 PROJECT = "credix-test"
@@ -266,24 +265,11 @@ class BronzeModel:
 
 def bronze_project(warehouse: Warehouse, folder: Path, name: str, models: dict[str, BronzeModel]) -> Dbt:
     """Make a project of this one's settings and macros with other bronze models, on datasets named for it."""
-    bronze = folder / "models" / "bronze"
-    bronze.mkdir(parents=True, exist_ok=True)
-    shutil.copy(DBT_PROJECT / "dbt_project.yml", folder)
-    shutil.copytree(DBT_PROJECT / "macros", folder / "macros", dirs_exist_ok=True)
-    for model, made in models.items():
-        config = f"{{{{ config(partition_by={made.partition_by}) }}}}\n" if made.partition_by else ""
-        (bronze / f"{model}.sql").write_text(f"{config}{{{{ bronze() }}}}\n")
-    declared = [
-        {
-            "name": model,
-            "columns": [
-                {"name": column.name, "data_type": column.field_type, "description": f"Column {column.name}."}
-                for column in [*made.columns, *ADDED]
-            ],
-        }
+    written = [
+        Model(model, {column.name: column.field_type for column in [*made.columns, *ADDED]}, made.partition_by)
         for model, made in models.items()
     ]
-    (bronze / "bronze.yml").write_text(yaml.safe_dump({"models": declared}))
+    write_bronze_project(DBT_PROJECT, folder, written)
     return Dbt(warehouse, Datasets.named(name), folder, models, folder)
 
 

@@ -15,11 +15,8 @@ from google.cloud import bigquery
 from services.core.cost.reading import cost_of, listed_jobs
 from services.core.cost.run_cost import run_cost
 from services.core.naming import batch_time
-from services.core.state.state import PipelineState, Run
+from services.core.state.state import INTERRUPTED, PipelineState, Run
 from services.core.state.store import DocumentChanged, DocumentExists
-
-INTERRUPTED = "interrupted"
-"""Outcome of such a run."""
 
 _RUN = re.compile(r"(\d{8}t\d{12}z)(-[0-9a-f]{8})")
 

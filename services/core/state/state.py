@@ -21,6 +21,9 @@ PLANS, CHUNKS = "plans", "chunks"
 RUN_HISTORY = timedelta(days=90)
 """How long a run stays in the history, where the store forgets by itself (Firestore)."""
 
+INTERRUPTED = "interrupted"
+"""Outcome of a run that said nothing of its end; another one found its jobs (services/core/cost/interrupted.py)."""
+
 _TRIES = 20
 """How often an update is tried again when another process was faster. Contention is a handful of processes."""
 
@@ -374,9 +377,27 @@ class PipelineState:
         raise TransientError(f"the note on silver and gold changed {_TRIES} times while it was updated")
 
     def add_run(self, run: Run) -> None:
-        """Note a run in the history."""
-        forget_after = run.finished_at + RUN_HISTORY
-        self.store.create("runs", run.id, run.model_dump(mode="json"), forget_after=forget_after)
+        """Note a run in the history.
+
+        A run that was taken for interrupted, and has ended all the same, says itself how.
+
+        Raises:
+            DocumentExists: the history has the run.
+        """
+        data = run.model_dump(mode="json")
+        for _ in range(_TRIES):
+            try:
+                self.store.create("runs", run.id, data, forget_after=run.finished_at + RUN_HISTORY)
+            except DocumentExists:
+                document = self.store.get("runs", run.id)
+                if document is None or document.data["outcome"] != INTERRUPTED or run.outcome == INTERRUPTED:
+                    raise
+                try:
+                    self.store.update(document, {**data, "cost": data["cost"] or document.data.get("cost")})
+                except DocumentChanged:
+                    continue
+            return
+        raise TransientError(f"run {run.id} changed {_TRIES} times while it was noted")
 
     def run(self, run_id: str) -> Run | None:
         """A run in the history, or None."""

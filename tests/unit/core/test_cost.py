@@ -22,6 +22,7 @@ from services.core.cost.run_cost import MOST_LINES, CostLine, JobCost, RunCost, 
 from services.core.labels import run_label
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState, Run
+from services.core.state.store import DocumentExists
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 RUN = "20261126T110000000000Z-0123abcd"
@@ -256,6 +257,17 @@ def test_a_run_that_nobody_noted_is_noted_by_the_next_with_what_it_cost(state: P
     assert found.cost.total.billed == 33
     assert state.run(KILLED) == found
     assert note_interrupted(state, lists.client, "transformer", {"bronze"}, NOW, {}) == [], "and only once"
+
+
+def test_a_run_that_only_stood_still_says_itself_how_it_ended(state: PipelineState) -> None:
+    """Its lease had passed to another, which found its jobs and took it for dead."""
+    [found] = note_interrupted(state, Lists(job(KILLED, billed=30)).client, "transformer", {"bronze"}, NOW, {})
+    state.add_run(found.model_copy(update={"outcome": "succeeded", "cost": None}))
+    [run] = state.runs("transformer")
+    assert (run.outcome, run.cost) == ("succeeded", found.cost)
+    for again in (run, found):
+        with pytest.raises(DocumentExists):
+            state.add_run(again)
 
 
 def test_interrupted_runs_are_looked_for_since_the_last_look(state: PipelineState) -> None:

@@ -212,10 +212,6 @@ def test_names_partitions_and_columns_of_other_types(google: GoogleSql, project:
     assert "between" in project.executed("by_day")
 
 
-@pytest.mark.xfail(
-    reason="the emulator's TO_JSON_STRING writes BYTES, FLOAT64, large INT64, NUMERIC, TIMESTAMP, U+2028 otherwise",
-    strict=True,
-)
 def test_of_a_key_that_comes_twice_the_same_row_is_kept(google: GoogleSql, project: Dbt) -> None:
     """It is that whose JSON text is the greatest."""
     feed = Feed(project, "twice")

@@ -10,11 +10,11 @@ point and 18 after it. A value, a product or a quotient that needs more is an er
 """
 
 import decimal
+import math
 from decimal import Decimal
 from typing import Any
 
 import duckdb
-from bqemulator.domain.errors import UnsupportedFeatureError
 from bqemulator.sql import parameters
 from bqemulator.sql.rules import TranslationRule, register
 from bqemulator.storage import arrow_bridge, type_map
@@ -154,6 +154,28 @@ def bignumeric_of_text_if_any(text: str | None) -> Decimal | None:
     return None if number is None else _bignumeric(number)
 
 
+def numeric_of_float(value: float) -> Decimal:
+    """Return a FLOAT64 as NUMERIC: its exact value, rounded to 9 decimals.
+
+    Raises:
+        ArithmeticError: it is no number, or too large.
+    """
+    if not math.isfinite(value):
+        raise ArithmeticError("Illegal conversion of non-finite floating point number to numeric")
+    return _numeric(Decimal(value), "CAST")
+
+
+def bignumeric_of_float(value: float) -> Decimal:
+    """Return a FLOAT64 as BIGNUMERIC.
+
+    Raises:
+        ArithmeticError: it is no number, or the local warehouse has no digits for it.
+    """
+    if not math.isfinite(value):
+        raise ArithmeticError("Illegal conversion of non-finite floating point number to bignumeric")
+    return _bignumeric(Decimal(value))
+
+
 def _number(text: str) -> Decimal | None:
     try:
         number = Decimal("_" if "_" in text else text.strip())
@@ -186,6 +208,9 @@ def _create_exact_functions(connection: duckdb.DuckDBPyConnection) -> None:
         connection.create_function(name, made, [text, text], NUMERIC_IN_DUCKDB)
     for name, made in {"credix_big_product": big_product, "credix_big_quotient": big_quotient}.items():
         connection.create_function(name, made, [text, text], BIGNUMERIC_IN_DUCKDB)
+    double: Any = "DOUBLE"
+    connection.create_function("credix_float_numeric", numeric_of_float, [double], NUMERIC_IN_DUCKDB)
+    connection.create_function("credix_float_bignumeric", bignumeric_of_float, [double], BIGNUMERIC_IN_DUCKDB)
     parsers = {"credix_bignumeric": bignumeric_of_text, "credix_safe_bignumeric": bignumeric_of_text_if_any}
     for name, made in parsers.items():
         connection.create_function(name, made, [text], BIGNUMERIC_IN_DUCKDB, null_handling=FunctionNullHandling.SPECIAL)
@@ -266,9 +291,9 @@ def _safely_divided(node: Any) -> Any:
 
 
 def _of_texts(function: str, node: Any) -> Any:
-    return call(
-        function, *(exp.cast(operand.copy(), "STRING", dialect="bigquery") for operand in (node.this, node.expression))
-    )
+    operands = (node.this, node.expression)
+    made = call(function, *(exp.cast(operand.copy(), "STRING", dialect="bigquery") for operand in operands))
+    return _to("BIGNUMERIC", made)
 
 
 def _calculated(node: Any) -> Any:
@@ -307,6 +332,8 @@ def _kept_in_type(node: Any) -> Any:
     """DuckDB's result has another scale, and so more room."""
     if isinstance(node.parent, exp.Window):
         return None
+    if is_type(node.this, INT64):
+        return _to("FLOAT64", node.copy())
     if is_type(node, NUMERIC):
         return _to("NUMERIC", node.copy())
     return _to("BIGNUMERIC", node.copy()) if is_type(node, BIGNUMERIC) else None
@@ -334,16 +361,26 @@ def _summed(node: Any) -> Any:
 def _signed(node: Any) -> Any:
     if is_type(node.this, FLOAT64):
         return call("credix_sign_float64", node.this)
-    return _kept_in_type(node)
+    return None if is_type(node.this, INT64) else _kept_in_type(node)
 
 
 def _cast(node: Any) -> Any:
-    """Text becomes a number only if BigQuery reads it as one."""
+    """A literal is read as it stands, not by way of the FLOAT64 that it would be."""
     safe, source, target = isinstance(node, exp.TryCast), node.this, node.to.this
+    if target not in (NUMERIC, BIGNUMERIC):
+        return None
+    kind = "NUMERIC" if target == NUMERIC else "BIGNUMERIC"
+    if _is_float_literal(source):
+        source = set_type(exp.Literal.string(source.sql("bigquery")), "STRING")
+        if target == NUMERIC:
+            copy = node.copy()
+            copy.set("this", source)
+            return copy
+    if is_type(source, FLOAT64):
+        made = call("credix_float_numeric" if target == NUMERIC else "credix_float_bignumeric", source)
+        return _to(kind, exp.Anonymous(this="try", expressions=[made]) if safe else made)
     if target == BIGNUMERIC and is_type(source, STRING):
-        return call("credix_safe_bignumeric" if safe else "credix_bignumeric", source)
-    if target == BIGNUMERIC and is_type(source, FLOAT64):
-        raise UnsupportedFeatureError("The local warehouse casts no FLOAT64 to BIGNUMERIC.")
+        return _to(kind, call("credix_safe_bignumeric" if safe else "credix_bignumeric", source))
     return None
 
 

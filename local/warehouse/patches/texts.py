@@ -142,6 +142,10 @@ def _cast(node: Any) -> Any:
     return None
 
 
+def _string(node: Any) -> Any:
+    return None if node.args.get("zone") else _as_text(node.this, type_name(node.this))
+
+
 def _is_plain(node: Any, target: Any) -> bool:
     return isinstance(node, exp.Literal) and target in _PLAIN and _PLAIN[target].fullmatch(node.this) is not None
 
@@ -264,6 +268,7 @@ def _bytes(node: Any) -> Any:
 REWRITINGS: dict[Any, typed_expressions.Rewriting] = {
     exp.Cast: _cast,
     exp.TryCast: _cast,
+    exp.String: _string,
     exp.JSONFormat: _as_json,
     exp.Format: _formatted,
     exp.ByteString: _bytes,

@@ -18,6 +18,9 @@ from local.googlesql.types import field_of, type_of
 CATALOGS_REMEMBERED = 16
 """Most catalogs that the engine keeps for statements on the same tables; each takes some megabytes."""
 
+TEXTS_REMEMBERED = 512
+"""Most statements whose tables are remembered; views are asked for again and again."""
+
 VIEWS_REMEMBERED = 128
 """Most views whose analysis is kept; a resolved tree is up to a megabyte."""
 
@@ -48,6 +51,7 @@ class GoogleSql:
         self.engine = Instance()
         self.language = bigquery_language(self.engine)
         self._catalogs: OrderedDict[str, int] = OrderedDict()
+        self._paths: OrderedDict[str, list[list[str]]] = OrderedDict()
         self._views: OrderedDict[str, Statement] = OrderedDict()
 
     def analyze(
@@ -105,11 +109,16 @@ class GoogleSql:
         Raises:
             Refused: it is none that can be parsed.
         """
-        request = local_service_pb2.ExtractTableNamesFromStatementRequest(sql_statement=with_paths_apart(sql))
-        request.options.CopyFrom(self.language)
-        response = local_service_pb2.ExtractTableNamesFromStatementResponse
-        found = self.engine.call("ExtractTableNamesFromStatement", request, response)
-        return [list(name.table_name_segment) for name in found.table_name]
+        if sql not in self._paths:
+            request = local_service_pb2.ExtractTableNamesFromStatementRequest(sql_statement=with_paths_apart(sql))
+            request.options.CopyFrom(self.language)
+            response = local_service_pb2.ExtractTableNamesFromStatementResponse
+            found = self.engine.call("ExtractTableNamesFromStatement", request, response)
+            self._paths[sql] = [list(name.table_name_segment) for name in found.table_name]
+            if len(self._paths) > TEXTS_REMEMBERED:
+                self._paths.popitem(last=False)
+        self._paths.move_to_end(sql)
+        return self._paths[sql]
 
     def with_views(self, tables: Sequence[Table]) -> list[Table]:
         """The tables, every view with the columns that the analyzer finds in its query, and that ``"statement"``.

@@ -21,16 +21,17 @@ _NOT_CACHED = frozenset(
 )
 
 
-def is_lasting(statement: Statement, tables: Iterable[Any]) -> bool:
+def is_lasting(statement: Statement, tables: Sequence[Any]) -> bool:
     """Whether a statement is a query whose answer changes with its tables only, so that BigQuery keeps it.
 
     Args:
         statement: as the analyzer resolved it.
         tables: what it names, with views resolved.
     """
+    if statement.kind != "query" or any("path" in table for table in tables):
+        return False
     trees = [statement.tree, *(table["statement"].tree for table in tables if table.get("statement"))]
-    reads_metadata = any("path" in table for table in tables)
-    return statement.kind == "query" and not reads_metadata and not any(_depends_on_more(tree) for tree in trees)
+    return not any(_depends_on_more(tree) for tree in trees)
 
 
 def _depends_on_more(node: Any) -> bool:

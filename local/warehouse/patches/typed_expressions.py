@@ -8,6 +8,7 @@ the expression stays DuckDB's.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -22,6 +23,7 @@ from sqlglot.optimizer.annotate_types import annotate_types
 from sqlglot.optimizer.qualify import qualify
 
 from local.warehouse.patches.replace import replace
+from local.warehouse.patches.translation import REMEMBERED
 
 Rewriting = Callable[[Any], Any]
 """Returns what an expression becomes (itself, when only its operands are others), or None when it stays as it is."""
@@ -92,15 +94,9 @@ def _translate_rewritten(self: Any, bq_sql: str, *, schema: Any = None, caller: 
 
 def schemas_of_tables(bq_sql: str, *, project_id: str, catalog: Any) -> dict[str, Any]:
     """Return ``{project: {dataset: {table: {column: type}}}}`` of the tables that a statement names."""
-    try:
-        tree = sqlglot.parse_one(bq_sql, read="bigquery")
-    except sqlglot.errors.SqlglotError:
-        return {}  # reported by the translation
     found: dict[str, Any] = {}
-    for table in tree.find_all(exp.Table):
-        project, dataset, name = table.catalog or project_id, table.db, table.name
-        if not dataset or not name:
-            continue
+    for named_project, dataset, name in _tables_in(bq_sql):
+        project = named_project or project_id
         try:
             meta = catalog.get_table(project, dataset, name)
         except NotFoundError:
@@ -109,6 +105,17 @@ def schemas_of_tables(bq_sql: str, *, project_id: str, catalog: Any) -> dict[str
             columns = {field.name: _type_of_field(field) for field in meta.schema_.fields}
             found.setdefault(project, {}).setdefault(dataset, {})[name] = columns
     return found
+
+
+@lru_cache(REMEMBERED)
+def _tables_in(bq_sql: str) -> tuple[tuple[str, str, str], ...]:
+    """The tables that a statement names, each with its project (empty for none) and dataset."""
+    try:
+        tree = sqlglot.parse_one(bq_sql, read="bigquery")
+    except sqlglot.errors.SqlglotError:
+        return ()  # reported by the translation
+    tables = ((table.catalog, table.db, table.name) for table in tree.find_all(exp.Table))
+    return tuple(dict.fromkeys(table for table in tables if table[1] and table[2]))
 
 
 def _type_of_field(field: Any) -> str:

@@ -101,6 +101,8 @@ class _Walk:
         if kind == "Insert":
             asked_for.update(column.column_id for column in tree.query_output_column_list)
             self._children(tree, asked_for, {}, but={"table_scan", "insert_column_list"})
+        elif kind == "Query" and _asks_for_no_rows(tree.query):
+            return Reads(())
         elif hasattr(tree, "query"):
             wanted = None if columns is None else {name.lower() for name in columns}
             bounds: dict[int, tuple[Bound, ...]] = {}
@@ -305,6 +307,17 @@ def _scans_below(node: Any) -> Iterator[Any]:
             yield _inside(each)
         else:
             yield from _scans_below(each)
+
+
+def _asks_for_no_rows(any_scan: Any) -> bool:
+    """Whether a query ends with LIMIT 0: only its columns are wanted, and BigQuery reads and bills nothing.
+
+    Of an INSERT from such a query it bills all the same (https://github.com/dbt-labs/dbt-bigquery/issues/487).
+    """
+    scan = _inside(any_scan)
+    while scan.DESCRIPTOR.name == "ResolvedProjectScanProto":
+        scan = _inside(scan.input_scan)
+    return scan.DESCRIPTOR.name == "ResolvedLimitOffsetScanProto" and bool(_constant(_inside(scan.limit)) == 0)
 
 
 def _columns_of(scan: Any) -> list[int]:

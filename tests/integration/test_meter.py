@@ -19,6 +19,7 @@ PRICING = "https://cloud.google.com/bigquery/pricing"
 DML = "https://cloud.google.com/bigquery/docs/reference/standard-sql/dml-syntax#on-demand_query_size_calculation"
 PRUNING = "https://cloud.google.com/bigquery/docs/querying-partitioned-tables#best_practices_for_partition_pruning"
 CACHE = "https://cloud.google.com/bigquery/docs/cached-results#cache-exceptions"
+LIMIT = "https://github.com/dbt-labs/dbt-bigquery/issues/487"
 METADATA = "https://cloud.google.com/bigquery/docs/information-schema-intro#pricing"
 MEGABYTE = 1024 * 1024
 
@@ -91,6 +92,8 @@ def cost(client: bigquery.Client, sql: str, **options: Any) -> tuple[int, int]:
         # Nothing is read.
         (f"{PRICING}#free", "select 1", 0, 0),
         (f"{PRICING}#free", "select count(*) from m.t", 0, 0),
+        (LIMIT, "select * from m.t limit 0", 0, 0),
+        (LIMIT, "insert into m.clustered (id) select id from m.t limit 0", 80, 10),
         # Views: what they read of tables for what is asked of them.
         (f"{PRICING}#on_demand_pricing", "select key from m.v", 80, 10),
         (f"{PRICING}#on_demand_pricing", "select name from m.v", 45, 10),

@@ -44,6 +44,10 @@ def columns(found: Reads) -> dict[str, set[str]]:
         ("select * except (tags, amount) from ds.t", {"t": {"id", "name", "day"}}),
         ("select count(*) from ds.t", {"t": set()}),
         ("select 1", {}),
+        # Only the columns are wanted, as dbt wants them of a model with a contract.
+        ("select * from (select * from ds.t) as x where false limit 0", {}),
+        ("select id from ds.t limit 1", {"t": {"id"}}),
+        ("select id from ds.t where id in (select id from ds.u limit 0)", {"t": {"id"}, "u": {"id"}}),
         # What nobody asks for is not computed.
         ("select id from (select id, upper(name) as upper_name from ds.t)", {"t": {"id"}}),
         ("select id from (select id, (select max(day) from ds.u) as newest from ds.t)", {"t": {"id"}}),
@@ -87,6 +91,7 @@ def test_a_query_reads_what_its_answer_depends_on(google: GoogleSql, sql: str, r
     [
         ("insert into ds.t (id, name) select id, name from ds.u", {"u": {"id", "name"}}, None),
         ("insert into ds.t (id) values (1)", {}, None),
+        ("insert into ds.t (id) select id from ds.u limit 0", {"u": {"id"}}, None),
         ("update ds.t set name = 'x', day = null where id = 1", {"t": {"id"}}, "p.ds.t"),
         ("update ds.t set name = u.name from ds.u where t.id = u.id", {"t": {"id"}, "u": {"id", "name"}}, "p.ds.t"),
         ("delete from ds.t where day is null", {"t": {"day"}}, "p.ds.t"),

@@ -15,9 +15,17 @@ from google.cloud.bigquery import QueryJob, SchemaField
 
 from services.core.labels import job_labels, jobs_of, label, run_label
 from services.core.tables import load_tables
-from services.transformer.dbt_jobs import labelled
+from services.transformer.dbt_jobs import labelled, tell_jobs
 from services.transformer.labels import dbt_labels
-from tests.integration.warehouse_fixture import REPOSITORY, BronzeModel, Dbt, Warehouse, bronze_project
+from tests.integration.warehouse_fixture import (
+    REPOSITORY,
+    BronzeModel,
+    Datasets,
+    Dbt,
+    Warehouse,
+    bronze_project,
+    shipped_models,
+)
 
 RUN = "20261126T143000000000Z-0123abcd"
 TABLES = load_tables(REPOSITORY / "config" / "tables.yaml")
@@ -32,8 +40,15 @@ def sent(dbt: Dbt, since: dt.datetime) -> list[QueryJob]:
 
 
 @pytest.fixture(scope="module")
+def dbt(warehouse_endpoint: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Dbt:
+    """On datasets of its own: where other tests have made the tables, bronze sends no job."""
+    return Dbt(warehouse_endpoint, Datasets.named("labels"), tmp_path_factory.mktemp("labels"), shipped_models())
+
+
+@pytest.fixture(scope="module")
 def jobs(dbt: Dbt) -> Iterator[list[QueryJob]]:
     """Of a run of bronze and of one of what follows."""
+    tell_jobs()
     since = dt.datetime.now(dt.UTC)
     for stage, command in (
         ("bronze", ["run", "--select", "cnpj_ws", "installments"]),

@@ -186,4 +186,6 @@ def demo(
 ) -> None:
     """Run two cycles of the whole pipeline on a stack of its own, check them, and show what happened."""
     with _explained():
-        run_demo(StackOptions(profile=profile, home=home), SampleSpec(rows=rows, seed=random_seed), _report)
+        run_demo(
+            StackOptions(profile=profile, home=home, analyzer="off"), SampleSpec(rows=rows, seed=random_seed), _report
+        )

@@ -72,7 +72,7 @@ def storage_binary() -> Path:
     return Path(on_path)
 
 
-def warehouse(home: Home, rest_port: int, grpc_port: int) -> Component:
+def warehouse(home: Home, rest_port: int, grpc_port: int, analyzer: str = "auto") -> Component:
     """Plan bqemulator, which reads `gs://b/o` from the bucket emulator's files."""
     return Component(
         name="warehouse",
@@ -83,6 +83,7 @@ def warehouse(home: Home, rest_port: int, grpc_port: int) -> Component:
             *("--data-dir", str(home.warehouse)),
             *("--gcs-root", str(home.storage)),
             *("--home", str(home.homes / "warehouse")),
+            *("--analyzer", analyzer),
         ),
         env=_environment(home, "warehouse"),
         cwd=REPOSITORY,

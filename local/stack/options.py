@@ -31,6 +31,9 @@ class StackOptions(BaseModel):
     )
     tables_file: Path = Field(default=REPOSITORY / "config" / "tables.yaml", description="Made absolute.")
     dbt_project: Path = Field(default=REPOSITORY / "dbt", description="Made absolute.")
+    analyzer: Literal["auto", "on", "off"] = Field(
+        default="auto", description="Google's SQL analyzer in front of the warehouse: if it is there, always, or never."
+    )
     services: bool = Field(default=True, description="Start the loader and the transformer.")
     loader_source: Path = Field(default=REPOSITORY / "services" / "loader" / "main.py", description="Made absolute.")
     transformer_source: Path = Field(

@@ -56,7 +56,7 @@ def plan_components(options: StackOptions, ports: Mapping[str, int], programs: P
         components.append(emulators.firestore_emulator(programs.java, home, ports["state"], ports["state-websocket"]))
     else:
         components.append(emulators.broker(home, ports["bus"]))
-    components.append(emulators.warehouse(home, ports["warehouse-rest"], ports["warehouse-grpc"]))
+    components.append(emulators.warehouse(home, ports["warehouse-rest"], ports["warehouse-grpc"], options.analyzer))
     components.append(
         emulators.storage(
             programs.storage,

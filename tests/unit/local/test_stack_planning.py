@@ -4,6 +4,7 @@ import signal
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import SecretStr
@@ -297,3 +298,9 @@ def test_the_client_s_environment_is_the_pipeline_s_and_the_source_s() -> None:
     assert variables["POSTGRES_PASSWORD"] == "p"  # noqa: S105
     assert variables["DBT_LOG_PATH"] == "/x/dbt/logs"
     assert variables["GOOGLE_CLOUD_PROJECT"] == variables["GCP_PROJECT"] == "credix-local"
+
+
+@pytest.mark.parametrize("analyzer", ["auto", "on", "off"])
+def test_the_warehouse_is_told_whether_to_analyze(tmp_path: Path, analyzer: Literal["auto", "on", "off"]) -> None:
+    warehouse = planned(StackOptions(home=tmp_path, analyzer=analyzer))["warehouse"]
+    assert argument(warehouse, "--analyzer") == analyzer

@@ -4,26 +4,17 @@ Pure functions. dbt/dbt_project.yml says what is in the variable ``bronze``.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from services.core.batch import Batch
 from services.core.tables import EXTRACTED_AT, Mode, Table
-from services.core.warehouse import TempTable
+from services.transformer.batch_rows import Loaded
 
 MOST_CHARACTERS = 900_000
 """Of a MERGE, by the estimate below. BigQuery takes a statement of 1 MB (https://cloud.google.com/bigquery/quotas)."""
 
 MOST_BATCHES = 100
 """Of a table in one MERGE: each is a table that the statement references, and BigQuery takes 1,000."""
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A batch whose rows are in its hashed table, and what that table has."""
-
-    batch: Batch
-    temp: TempTable
 
 
 def handed_over(table: Table, snapshot: Batch | None, job_id: str, batches: Iterable[Loaded]) -> dict[str, Any]:

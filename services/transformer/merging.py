@@ -24,8 +24,9 @@ from services.core.state.lease import Lease
 from services.core.state.state import PipelineState
 from services.core.tables import Table, Tables
 from services.core.warehouse import REQUEST_SECONDS, RETRY, hashed_table_id, temp_table
+from services.transformer.batch_rows import Loaded
 from services.transformer.dbt_project import DbtError, DbtProject, NodeResult
-from services.transformer.handover import Loaded, halves, handed_over, that_fit
+from services.transformer.handover import halves, handed_over, that_fit
 from services.transformer.shrinking import deletes, shrinkage
 
 MERGE_WAIT = timedelta(minutes=30)

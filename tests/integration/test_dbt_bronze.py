@@ -18,7 +18,8 @@ from google.cloud.bigquery import SchemaField
 from services.core.batch import Batch as Extraction
 from services.core.tables import Column, ColumnType, Mode, Table
 from services.core.warehouse import TempTable
-from services.transformer.handover import Loaded, characters
+from services.transformer.batch_rows import Loaded
+from services.transformer.handover import characters
 from tests.integration.warehouse_fixture import (
     ADDED,
     PROJECT,

@@ -9,7 +9,7 @@ from google.cloud.bigquery import SchemaField
 from services.core.batch import Batch
 from services.core.tables import Column, ColumnType, Mode, Table
 from services.core.warehouse import temp_table
-from services.transformer.handover import Loaded
+from services.transformer.batch_rows import Loaded
 from services.transformer.shrinking import Shrinkage, shrinkage
 from tests.integration.warehouse_fixture import PROJECT, BronzeModel, Dbt, Warehouse, bronze_project
 

@@ -9,10 +9,10 @@ from services.core.batch import Batch, BatchState
 from services.core.tables import Column, ColumnType, Mode, Table
 from services.core.warehouse import TempTable
 from services.core.window import Window
+from services.transformer.batch_rows import Loaded
 from services.transformer.handover import (
     MOST_BATCHES,
     MOST_CHARACTERS,
-    Loaded,
     characters,
     halves,
     handed_over,

@@ -1,5 +1,5 @@
 {#- The body of every bronze model. What a run writes is made by the materialization `bronze` (bronze_table.sql), once the
-    table is there; so a bronze model that is compiled, for the docs or by hand, is what the table holds. -#}
+    tables are there; so a bronze model that is compiled, for the docs or by hand, is what people see. -#}
 {% macro bronze() -%}
 select * from {{ this }}
 {%- endmacro %}
@@ -15,10 +15,10 @@ select * from {{ this }}
       "Bronze model " ~ model.name ~ " is run by the transformer, which hands over its declared table in var('bronze')"
     ) }}
   {%- endif -%}
-  {%- for name in ['key', 'columns', 'deletes', 'merged_snapshot', 'job_id', 'batches'] if name not in table -%}
+  {%- for name in ['key', 'columns', 'deletes', 'merged_snapshot', 'job_id', 'adopt', 'view', 'definition', 'delta', 'batches'] if name not in table -%}
     {{ exceptions.raise_compiler_error("The table of " ~ model.name ~ " lacks '" ~ name ~ "'") }}
   {%- endfor -%}
-  {%- set needed = ['table', 'batch_id', 'extracted_at', 'latest', 'source', 'snapshot', 'columns', 'deleted_at'] -%}
+  {%- set needed = ['table', 'batch_id', 'extracted_at', 'snapshot', 'rows'] -%}
   {%- for batch in table.batches -%}
     {%- for name in needed if name not in batch -%}
       {{ exceptions.raise_compiler_error("A batch of " ~ model.name ~ " lacks '" ~ name ~ "': " ~ batch) }}
@@ -28,21 +28,21 @@ select * from {{ this }}
 {%- endmacro %}
 
 
-{#- The MERGE that brings a run's batches into the table: read and written in one statement.
+{#- The MERGE that brings a run's batches, and the delta, into the base: read and written in one statement.
 
     It has a job id of its own, which the transformer has noted before (services/core/jobs.py): sent again, by whoever
     and however late, it does not run again. Its aliases have a blank in them: no column can have such a name. -#}
-{% macro merge_statement(table, columns) -%}
+{% macro merge_statement(table, base, delta) -%}
 /* job: {{ table.job_id }} */
 {% if table.key -%}
-{{ merge_of_versions(table, columns) }}
+{{ merge_of_versions(table, base, delta) }}
 {%- else -%}
-{{ merge_of_snapshot(table, columns) }}
+{{ merge_of_snapshot(table, base) }}
 {%- endif -%}
 {%- endmacro %}
 
 
-{#- What the run's batches bring that is newer than what the table holds, and which rows their snapshots found gone.
+{#- What the run's batches and the delta bring that is newer than what the base holds, and which rows their snapshots found gone.
 
     A version of a row is as new as its _extracted_at, the moment at which the row was read; of two read at the same
     moment the one of the greater _batch_id is newer. That order is total, so batches can come in any order and any
@@ -53,26 +53,34 @@ select * from {{ this }}
     is gone when the newest version known of it is older than a snapshot, and no list of the snapshot's keys is needed.
     Such a row keeps its last values and becomes the snapshot's version: a batch that was read before the snapshot can't
     bring it back, one that was read later does. -#}
-{% macro merge_of_versions(table, columns) -%}
+{% macro merge_of_versions(table, base, delta) -%}
+{%- set columns = table.columns -%}
 {%- set snapshots = deleting_snapshots(table) -%}
-{%- set touched = touched_partitions(table, '`bronze row`') -%}
-merge into {{ this }} as `bronze row`
+{%- set touched = touched_partitions(table, delta, '`bronze row`') -%}
+merge into {{ base }} as `bronze row`
 using (
 
   with versions as (
 
-    {{ rows_of_batches(columns, table.batches, table.key) }}
+    {%- for batch in table.batches %}
+    {{ 'union all ' if not loop.first }}{{ batch.rows }}
+    {%- endfor %}
+
+    {%- if table.delta %}
+    {{ 'union all ' if table.batches -}}
+    select {{ names_of(columns) }} from {{ delta }}
+    {%- endif %}
 
     {%- if gone_rows_are_sought(table) %}
 
-    -- The rows that the table holds and that the run's snapshots may have found gone.
+    -- The rows that the base holds and that the run's snapshots may have found gone.
     union all
     select
       {%- for column in columns %}
       `bronze row`.{{ column_name(column) }},
       {%- endfor %}
-      current_timestamp(), `bronze row`._source_table, `bronze row`._batch_id, `bronze row`._extracted_at, `bronze row`._deleted_at
-    from {{ this }} as `bronze row`
+      current_timestamp() as _loaded_at, `bronze row`._source_table, `bronze row`._batch_id, `bronze row`._extracted_at, `bronze row`._deleted_at
+    from {{ base }} as `bronze row`
     where `bronze row`._deleted_at is null and {{ is_older('`bronze row`', snapshots[-1]) }}
     {%- endif %}
 
@@ -139,34 +147,4 @@ values (
 {#- The names of all columns of a bronze table, the source's first. -#}
 {% macro names_of(columns) -%}
   {% for column in columns %}{{ column_name(column) }}, {% endfor %}{{ added_columns().keys() | join(', ') }}
-{%- endmacro %}
-
-
-{#- The rows of batches, with the columns that bronze adds; the first branch has no rows, and names and types them all.
-
-    No row is older than its batch, whatever the source's clock did: only so is a snapshot's row never older than the
-    snapshot. None is newer than the batch's `latest`, if it has one: what nobody announced cannot be of the future. Without
-    a key, a row is exactly as new as its batch. -#}
-{% macro rows_of_batches(columns, batches, key) -%}
-  select
-    {%- for column in columns %}
-    cast(null as {{ column.data_type }}) as {{ column_name(column) }},
-    {%- endfor %}
-    {%- for name, type in added_columns().items() %}
-    cast(null as {{ type }}) as {{ name }}{{ ',' if not loop.last }}
-    {%- endfor %}
-  from (select 1 as nothing)
-  where false
-
-  {%- for batch in batches %}
-  {%- set began = timestamp_literal(batch.extracted_at) %}
-  {%- set read_at = 'greatest(coalesce(_extracted_at, ' ~ began ~ '), ' ~ began ~ ')' if key else began %}
-
-  union all
-  select {% for column in columns %}{{ value_in_batch(column, batch, key) }}, {% endfor %}
-    current_timestamp(), {{ text_literal(batch.source) }}, {{ text_literal(batch.batch_id) }},
-    {{ 'least(' ~ read_at ~ ', ' ~ timestamp_literal(batch.latest) ~ ')' if batch.latest else read_at }},
-    cast({{ adapter.quote(batch.deleted_at) if batch.deleted_at else 'null' }} as timestamp)
-  from {{ table_literal(batch.table) }}
-  {%- endfor %}
 {%- endmacro %}

@@ -1,22 +1,24 @@
-{#- Which partitions a run's batches touch: a condition on the bronze table `alias`, or nothing.
+{#- Which partitions of the base a MERGE touches: a condition on it, by its `alias`, or nothing.
 
     A MERGE reads, and pays for, the whole table unless its condition names the partitions in constants; a subquery does
     not prune (https://cloud.google.com/bigquery/docs/using-dml-with-partitioned-tables#using_merge_statement). So the
-    least and greatest values of the batches are asked for first.
+    least and greatest values of the batches, and of the delta, are asked for first.
 
     Only for a table that is partitioned by a column of its key: the row with a batch's key is then nowhere else. Any
     other column may change, whatever is said of it; the row would be in another partition, would not be found there,
     and be inserted a second time. Nor when a snapshot looks for rows that are gone, which can be anywhere. -#}
-{% macro touched_partitions(table, alias) -%}
+{% macro touched_partitions(table, delta, alias) -%}
 {%- set partition_by = adapter.parse_partition_by(config.get('partition_by', none)) -%}
 {%- if partition_by is not none and partition_by.field in table.key and not gone_rows_are_sought(table) -%}
   {%- set column = adapter.quote(partition_by.field) -%}
   {%- set question -%}
     select cast(min(least) as string) as least, cast(max(greatest) as string) as greatest
     from (
-      {%- for batch in table.batches %}
+      {%- set tables = [delta | string] if table.delta else [] -%}
+      {%- for batch in table.batches -%}{%- do tables.append(table_literal(batch.table)) -%}{%- endfor -%}
+      {%- for each in tables %}
       {{ 'union all' if not loop.first }}
-      select min({{ column }}) as least, max({{ column }}) as greatest from {{ table_literal(batch.table) }}
+      select min({{ column }}) as least, max({{ column }}) as greatest from {{ each }}
       {%- endfor %}
     )
   {%- endset -%}

@@ -4,17 +4,18 @@
     the new rows are inserted, both or neither. So readers see one snapshot or the other, and whichever comes last leaves
     the newer snapshot. When the run brings only older ones, nothing is written. Every row is exactly as new as its
     snapshot. -#}
-{% macro merge_of_snapshot(table, columns) -%}
+{% macro merge_of_snapshot(table, base) -%}
+{%- set columns = table.columns -%}
 {%- set batch = snapshot_to_hold(table) -%}
-merge into {{ this }} as `bronze row`
+merge into {{ base }} as `bronze row`
 using (
   select `read row`.*
   from (
-    {{ rows_of_batches(columns, [batch] if batch else [], []) }}
+    {{ batch.rows if batch else rows_of_none(columns) }}
   ) as `read row`
   {%- if batch %}
   where not exists (
-    select 1 from {{ this }} as `bronze row` where not {{ is_older('`bronze row`', snapshot_version(batch)) }}
+    select 1 from {{ base }} as `bronze row` where not {{ is_older('`bronze row`', snapshot_version(batch)) }}
   )
   {%- endif %}
 ) as `batch row`
@@ -48,4 +49,18 @@ values (
     {%- endif -%}
   {%- endfor -%}
   {{ return(newest.batch) }}
+{%- endmacro %}
+
+
+{#- No rows, with the columns of a bronze table. -#}
+{% macro rows_of_none(columns) -%}
+  select
+    {%- for column in columns %}
+    cast(null as {{ column.data_type }}) as {{ column_name(column) }},
+    {%- endfor %}
+    {%- for name, type in added_columns().items() %}
+    cast(null as {{ type }}) as {{ name }}{{ ',' if not loop.last }}
+    {%- endfor %}
+  from (select 1 as nothing)
+  where false
 {%- endmacro %}

@@ -1,40 +1,72 @@
-{#- How a bronze table is made and filled: created empty if it is not there, given the columns that it lacks, then merged
-    into. No statement here can drop, replace or empty it, whatever dbt believes to be there: dbt takes a refused list of
-    a dataset for an empty one (dbt-adapters issue 2145), so nobody asks its list. Sent late or twice, each statement
-    leaves the table as it is or makes it newer. -#}
+{#- How a bronze model is made and filled. Its rows are in two tables: the *base*, and the *delta*, which loaded batches
+    are appended to (the transformer does that by itself: services/transformer/appending.py). Under the model's own name
+    people see a view over both.
+
+    No statement here can drop, replace or empty what bronze holds, whatever dbt believes to be there: dbt takes a refused
+    list of a dataset for an empty one (dbt-adapters issue 2145), so nobody asks its list. Sent late or twice, each
+    statement leaves the tables as they are or makes them newer. What is to be done, the transformer has seen and hands
+    over: docs/bronze.md. -#}
 {% materialization bronze, adapter='bigquery' %}
   {%- set table = declared_table() -%}
+  {%- set base, delta = part_of_bronze('base'), part_of_bronze('delta') -%}
   {{ run_hooks(pre_hooks) }}
-  {%- if not adapter.get_columns_in_relation(this) -%}
-    {%- call statement('create') -%}{{ create_if_absent(table) }}{%- endcall -%}
+  {%- if table.adopt -%}
+    {%- call statement('adopt') -%} alter table {{ this }} rename to {{ adapter.quote(base.identifier) }} {%- endcall -%}
   {%- endif -%}
-  {%- set missing = missing_columns(table, adapter.get_columns_in_relation(this)) -%}
+  {%- do make_part(base, table) -%}
+  {%- if table.key -%}{%- do make_part(delta, table) -%}{%- endif -%}
+  {%- if table.view -%}
+    {%- call statement('view') -%}
+      create or replace view {{ this }}
+      {{ view_options(table.definition) }}
+      as {{ table.view }}
+    {%- endcall -%}
+    {%- do persist_docs(this.incorporate(type='view'), model) -%}
+  {%- endif -%}
+  {%- if table.batches or table.delta -%}
+    {%- set compacted = batches_in(delta) if table.delta else [] -%}
+    {%- call statement('main') -%}{{ merge_statement(table, base, delta) }}{%- endcall -%}
+    {%- if compacted -%}
+      {%- call statement('clear') -%}
+        delete from {{ delta }} where _batch_id in ({{ compacted | join(', ') }})
+      {%- endcall -%}
+    {%- endif -%}
+  {%- else -%}
+    {%- call noop_statement('main', 'no batches') -%} -- no batches {%- endcall -%}
+  {%- endif -%}
+  {{ run_hooks(post_hooks) }}
+  {{ return({'relations': [this.incorporate(type='view')]}) }}
+{% endmaterialization %}
+
+
+{#- The base or the delta of this model. -#}
+{% macro part_of_bronze(part) -%}
+  {{ return(api.Relation.create(database=this.database, schema=this.schema, identifier=this.identifier ~ '_' ~ part, type='table')) }}
+{%- endmacro %}
+
+
+{#- Make the base or the delta, empty, if it is not there; give it the columns that it lacks. -#}
+{% macro make_part(part, table) -%}
+  {%- set held = adapter.get_columns_in_relation(part) -%}
+  {%- if not held -%}
+    {%- call statement('create') -%}{{ create_if_absent(part, table) }}{%- endcall -%}
+    {#- If another made it meanwhile, it can lack some. -#}
+    {%- set held = adapter.get_columns_in_relation(part) -%}
+  {%- endif -%}
+  {%- set missing = missing_columns(table, held) -%}
   {%- if missing -%}
     {%- call statement('add_columns') -%}
-      alter table {{ this }}
+      alter table {{ part }}
       {%- for column in missing %}
       add column if not exists {{ column_name(column) }} {{ column.data_type }}{{ ',' if not loop.last }}
       {%- endfor -%}
     {%- endcall -%}
   {%- endif -%}
-  {%- if table.batches -%}
-    {%- set columns = source_columns(adapter.get_columns_in_relation(this)) -%}
-    {%- if not columns -%}
-      {{ exceptions.raise_compiler_error(this ~ " is not there, though it was just made: it was dropped by somebody else") }}
-    {%- endif -%}
-    {%- call statement('main') -%}{{ merge_statement(table, columns) }}{%- endcall -%}
-  {%- else -%}
-    {%- call noop_statement('main', 'no batches') -%} -- no batches {%- endcall -%}
-  {%- endif -%}
-  {{ run_hooks(post_hooks) }}
-  {%- set made = this.incorporate(type='table') -%}
-  {%- do persist_docs(made, model) -%}
-  {{ return({'relations': [made]}) }}
-{% endmaterialization %}
+{%- endmacro %}
 
 
-{% macro create_if_absent(table) -%}
-create table if not exists {{ this }} (
+{% macro create_if_absent(part, table) -%}
+create table if not exists {{ part }} (
   {%- for column in table.columns %}
   {{ column_name(column) }} {{ column.data_type }},
   {%- endfor %}
@@ -45,4 +77,29 @@ create table if not exists {{ this }} (
 {{ partition_by(adapter.parse_partition_by(config.get('partition_by', none))) }}
 {{ cluster_by(config.get('cluster_by', none)) }}
 {{ bigquery_table_options(config, model, false) }}
+{%- endmacro %}
+
+
+{#- The view's options. Its label says how it was defined, so that the transformer sees when it is to be made anew. -#}
+{% macro view_options(definition) -%}
+  {%- set labels = [] -%}
+  {%- for name, value in config.get('labels', {}).items() -%}
+    {%- do labels.append('(' ~ text_literal(name) ~ ', ' ~ text_literal(value) ~ ')') -%}
+  {%- endfor -%}
+  {%- do labels.append('("credix_definition", ' ~ text_literal(definition) ~ ')') -%}
+  options (
+    description = {{ text_literal(model.description) }},
+    labels = [{{ labels | join(', ') }}]
+  )
+{%- endmacro %}
+
+
+{#- The batches that the delta has rows of, as literals. What is deleted from it after the MERGE are these, and only
+    these: whenever the statement runs, the base has them. -#}
+{% macro batches_in(delta) -%}
+  {%- set found = [] -%}
+  {%- for row in run_query('select distinct _batch_id from ' ~ delta) -%}
+    {%- do found.append(text_literal(row[0])) -%}
+  {%- endfor -%}
+  {{ return(found) }}
 {%- endmacro %}

@@ -20,8 +20,8 @@ from local.project_check.warehouse import Warehouse
 from services.core.jobs import new_job_id
 from services.core.settings import TransformerSettings
 from services.core.tables import BRONZE_COLUMNS, Mode, Table, Tables
+from services.transformer.bronze.handover import handed_over
 from services.transformer.dbt_project import DbtProject, NodeResult
-from services.transformer.handover import handed_over
 
 _TEXTS = ("_source_table", "_batch_id")
 

@@ -185,6 +185,29 @@ class Cursor(Declaration):
         return self
 
 
+class Compaction(Declaration):
+    """When the rows that wait in a table's delta are merged into its base, which reads the whole base."""
+
+    max_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.1, description="Largest size of the delta, as a share of the base's."
+    )
+    max_age: timedelta = Field(
+        default=timedelta(days=7), description="How long a row may wait in the delta (ISO 8601)."
+    )
+    min_base: Annotated[int, Field(ge=0)] = Field(
+        default=10 * 1024 * 1024,
+        description="A base of fewer bytes has no delta: batches are merged into it at once. The default is what BigQuery "
+        "bills at least for a table.",
+    )
+
+    @field_validator("max_age")
+    @classmethod
+    def _not_negative(cls, value: timedelta) -> timedelta:
+        if value < timedelta(0):
+            raise ValueError("must not be negative")
+        return value
+
+
 class Table(Declaration):
     """One table of the source and how it reaches bronze."""
 
@@ -206,6 +229,7 @@ class Table(Declaration):
         description="Largest share of the rows in bronze that a snapshot may delete; one that would delete more waits "
         "for a person. 1 never waits.",
     )
+    compaction: Compaction = Field(default_factory=Compaction, description="When the delta is merged into the base.")
     deleted_at: str | None = Field(
         default=None, description="Column that the source sets when it deletes a row; becomes _deleted_at."
     )

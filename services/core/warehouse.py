@@ -1,6 +1,7 @@
 """BigQuery: the client, and what more than one service does with it."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from google.api_core.exceptions import NotFound
@@ -40,6 +41,8 @@ class TempTable:
     columns: dict[str, str]
     """Types by name, ``_extracted_at`` included, by the names that tables.yaml uses."""
     rows: int
+    size: int = 0
+    """Logical bytes."""
 
 
 _STANDARD = {"BOOLEAN": "BOOL", "INTEGER": "INT64", "FLOAT": "FLOAT64"}
@@ -56,5 +59,9 @@ def temp_table(client: bigquery.Client, table_id: str) -> TempTable | None:
         table = client.get_table(table_id, retry=RETRY, timeout=REQUEST_SECONDS)
     except NotFound:
         return None
-    columns = {field.name: _STANDARD.get(field.field_type, field.field_type) for field in table.schema}
-    return TempTable(table_id, columns, int(table.num_rows or 0))
+    return TempTable(table_id, standard_types(table.schema), int(table.num_rows or 0), int(table.num_bytes or 0))
+
+
+def standard_types(schema: Iterable[bigquery.SchemaField]) -> dict[str, str]:
+    """Types of columns by name, as Standard SQL and tables.yaml call them."""
+    return {field.name: _STANDARD.get(field.field_type, field.field_type) for field in schema}

@@ -3,6 +3,8 @@
 Two runs cannot share a process at the same time (dbt's own restriction); the transformer's lease keeps them apart.
 """
 
+import hashlib
+import json
 import os
 import threading
 import time
@@ -18,7 +20,7 @@ from services.core.errors import PipelineError
 from services.core.labels import job_labels
 from services.core.settings import TransformerSettings
 from services.core.tables import Tables
-from services.transformer.contract import BronzeModel, refused
+from services.transformer.bronze.contract import BronzeModel, refused
 from services.transformer.dbt_jobs import labelled, tell_jobs
 from services.transformer.labels import dbt_labels
 
@@ -133,6 +135,39 @@ class DbtProject:
                 log.error("table.refused", table=name, reason=reason)
             self._manifest = manifest
         return self._manifest
+
+    def described(self, model: str) -> str:
+        """How the project describes a bronze model: what its view is made with beside its columns.
+
+        Raises:
+            DbtError: the project does not parse.
+        """
+        node = self.parsed().nodes[f"model.{self.parsed().metadata.project_name}.{model}"]
+        columns = {column.name: column.description for column in node.columns.values()}
+        return json.dumps([node.description, columns, dict(node.config.get("labels") or {})], sort_keys=True)
+
+    def definition(self) -> str:
+        """Fingerprint of what the views of silver and gold are made of: models, macros, dbt, and where all is.
+
+        Raises:
+            DbtError: the project does not parse.
+        """
+        manifest = self.parsed()
+        project = manifest.metadata.project_name
+        models = {
+            node.unique_id: [
+                node.raw_code,
+                node.relation_name,
+                node.description,
+                {column.name: [column.data_type, column.description] for column in node.columns.values()},
+                node.config.to_dict(),
+            ]
+            for node in manifest.nodes.values()
+            if node.resource_type == "model"
+        }
+        macros = {id_: macro.macro_sql for id_, macro in manifest.macros.items() if macro.package_name == project}
+        made_of = json.dumps([manifest.metadata.dbt_version, models, macros], sort_keys=True, default=str)
+        return hashlib.sha256(made_of.encode()).hexdigest()[:32]
 
     def run(self, stage: str, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:
         """Run a dbt command on the parsed project.

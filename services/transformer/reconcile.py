@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -22,13 +23,14 @@ from services.core.state.lease import Lease, holding, look
 from services.core.state.state import PipelineState, Run, TableProgress
 from services.core.tables import Mode, Tables
 from services.core.warehouse import REQUEST_SECONDS, RETRY, hashed_table_id
-from services.transformer.dbt_project import DbtProject, NodeResult
-from services.transformer.merging import Merging, Round
+from services.transformer.bronze.notes import Notes, Round
+from services.transformer.bronze.round import Bronze
+from services.transformer.dbt_project import DbtError, DbtProject, NodeResult
 
 LEASE = "transform"
 
-DOWNSTREAM = ["build", "--selector", "downstream"]
-"""Silver, gold and the tests of all layers; the selector is in dbt/selectors.yml."""
+DOWNSTREAM = ["run", "--selector", "downstream"]
+"""The views of silver and gold; the selector is in dbt/selectors.yml."""
 
 STAGES = frozenset({"bronze", "downstream", "hold"})
 """What the jobs are for that only a reconcile sends."""
@@ -165,7 +167,7 @@ class Transformer:
         return self.state.downstream_due() is not None or bool(self.state.batches_in(BatchState.MERGED))
 
     def _pass(self, lease: Lease, stuck: dict[str, bool]) -> RunReport:
-        """Merge, round by round, then build what follows; tables that cannot be merged go to ``stuck``."""
+        """Take in, round by round, then build what is due; tables that cannot be taken in go to ``stuck``."""
         report = RunReport(run_id=new_batch_id(datetime.now(UTC)), started_at=datetime.now(UTC))
         with structlog.contextvars.bound_contextvars(run_id=report.run_id), jobs_of(report.run_id):
             batches = self._loaded(stuck)
@@ -177,7 +179,7 @@ class Transformer:
                 done = self._timed(report, "bronze", lambda: self._round(lease, batches, report))
                 stuck |= done.stuck
                 self._timed(report, "finish", lambda: self._finish(lease, report))
-            if (up_to := self.state.downstream_due()) is not None:
+            if (up_to := self.state.downstream_due(self._definition())) is not None:
                 self._timed(report, "downstream", lambda: self._downstream(lease, report, up_to))
             log.info("reconcile.finished", outcome=report.outcome(), seconds=report.seconds, problems=report.problems)
             fault_point("transformer.run_unnoted")
@@ -213,24 +215,25 @@ class Transformer:
         finally:
             report.seconds[stage] = round(report.seconds.get(stage, 0.0) + time.monotonic() - started, 3)
 
-    def _round(self, lease: Lease, batches: list[Batch], report: RunReport) -> Round:
-        self.state.note_downstream_due()
-        fault_point("transformer.downstream_noted")
-        merging = Merging(
-            self.settings,
-            self.tables,
-            self.state,
-            self.client,
-            self.dbt,
-            lambda: self.artifacts.keep(report.run_id, "bronze"),
-            self.alert,
-        )
+    def _definition(self) -> str | None:
+        """How the project defines silver and gold; None when it does not parse, which the round has said."""
         try:
-            done = merging.round(lease, batches)
+            return self.dbt.definition()
+        except DbtError as error:
+            log.error("dbt.not_parsed", reason=str(error))
+            return None
+
+    def _bronze(self, report: RunReport) -> Bronze:
+        keep = partial(self.artifacts.keep, report.run_id, "bronze")
+        return Bronze(self.settings, self.tables, self.state, self.client, self.dbt, keep, self.alert)
+
+    def _round(self, lease: Lease, batches: list[Batch], report: RunReport) -> Round:
+        try:
+            done = self._bronze(report).round(lease, batches)
         except LeaseLost:
             raise
         except Exception as error:
-            merging.note_trouble(batches, f"{type(error).__name__}: {error}")
+            Notes(self.state, self.alert).trouble(batches, f"{type(error).__name__}: {error}")
             raise
         report.merges += done.merges
         report.nodes += done.nodes
@@ -267,7 +270,7 @@ class Transformer:
                 log.info("batch.superseded", table=table, batch_id=batch.id, newer=merged[1])
 
     def _downstream(self, lease: Lease, report: RunReport, up_to: int) -> None:
-        """Build and test silver and gold. A failure here does not hold back the watermark."""
+        """Build silver and gold. A failure here does not hold back the watermark."""
         lease.renew()
         results = self.dbt.run("downstream", DOWNSTREAM)
         fault_point("transformer.downstream_built")
@@ -284,4 +287,4 @@ class Transformer:
             report.unbuilt = True
             log.error("downstream.failed", nodes=[result.name for result in broken])
         else:
-            self.state.note_downstream_built(up_to)
+            self.state.note_downstream_built(up_to, self.dbt.definition())

@@ -18,8 +18,8 @@ from google.cloud.bigquery import SchemaField
 from services.core.batch import Batch as Extraction
 from services.core.tables import Column, ColumnType, Mode, Table
 from services.core.warehouse import TempTable
-from services.transformer.batch_rows import Loaded
-from services.transformer.handover import characters
+from services.transformer.bronze.batch_rows import Loaded
+from services.transformer.bronze.handover import characters
 from tests.integration.warehouse_fixture import (
     ADDED,
     PROJECT,
@@ -60,8 +60,7 @@ def batches(dbt: Dbt) -> dict[str, Batch]:
 @pytest.fixture(autouse=True)
 def empty_bronze(dbt: Dbt) -> Iterator[None]:
     yield
-    for model in MODELS:
-        dbt.client.delete_table(f"{dbt.datasets.bronze}.{model}", not_found_ok=True)
+    dbt.drop_bronze(*MODELS)
 
 
 def at(minutes: float) -> dt.datetime:

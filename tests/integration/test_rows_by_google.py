@@ -20,8 +20,8 @@ from local.project_check.rest import serving
 from local.project_check.warehouse import Warehouse
 from services.core.settings import TransformerSettings
 from services.core.tables import load_tables
+from services.transformer.bronze.handover import handed_over
 from services.transformer.dbt_project import DbtProject, NodeResult
-from services.transformer.handover import handed_over
 from tests.integration import gold_reference as reference
 from tests.integration.gold_rows import TODAY, Sources
 from tests.integration.warehouse_fixture import DBT_PROJECT, PROJECT, REPOSITORY, Datasets, Dbt, shipped_models

@@ -9,8 +9,8 @@ from google.cloud.bigquery import SchemaField
 from services.core.batch import Batch
 from services.core.tables import Column, ColumnType, Mode, Table
 from services.core.warehouse import temp_table
-from services.transformer.batch_rows import Loaded
-from services.transformer.shrinking import Shrinkage, shrinkage
+from services.transformer.bronze.batch_rows import Loaded
+from services.transformer.bronze.shrinking import Shrinkage, shrinkage
 from tests.integration.warehouse_fixture import PROJECT, BronzeModel, Dbt, Warehouse, bronze_project
 
 NOON = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -27,7 +28,13 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
 from local.project_check.bronze_project import Model, write_bronze_project
-from services.core.tables import BRONZE_COLUMNS, EXTRACTED_AT, load_tables
+from services.core.batch import Batch
+from services.core.tables import BRONZE_COLUMNS, EXTRACTED_AT, Column, ColumnType, Mode, Table, load_tables
+from services.core.warehouse import TempTable
+from services.transformer.bronze.appending import insertion
+from services.transformer.bronze.batch_rows import Loaded, bronze_columns
+from services.transformer.bronze.handover import handed_over
+from services.transformer.bronze.tables import BASE, DELTA, look
 
 PROJECT = "credix-test"
 REPOSITORY = Path(__file__).parents[2]
@@ -178,25 +185,36 @@ class Dbt:
         return {result.node.name: result for result in result.results}
 
     def _bronze(self, batches: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-        """Return the variable ``bronze`` for every model, with some batches of some.
+        """Return the variable ``bronze`` for every model, with some batches of some, as the transformer makes it.
 
         A batch names its extra columns; ``deletes`` and ``merged_snapshot`` are its table's, the same in all batches.
+        What waits in the delta is merged with them.
         """
         variable: dict[str, Any] = {}
         for name, model in self.models.items():
-            columns = [{"name": column.name, "data_type": column.field_type} for column in model.columns]
             mine = batches.get(name, [])
-            variable[name] = {
-                "key": model.key,
-                "columns": columns,
-                "deletes": mine[0].get("deletes", "keep") if mine else "keep",
-                "merged_snapshot": mine[0].get("merged_snapshot") if mine else None,
-                "job_id": f"credix-merge-{name}-{secrets.token_hex(8)}",
-                "batches": [
-                    each | ({"columns": [*columns, *each["columns"]]} if "columns" in each else {}) for each in mine
-                ],
-            }
+            table = declared_table(name, model, mine)
+            found = look(self.client, f"{PROJECT}.{self.datasets.bronze}", table)
+            loaded = [loaded_batch(each, model) for each in mine]
+            job_id = f"credix-merge-{name}-{secrets.token_hex(8)}"
+            told = handed_over(table, found, "", None, job_id, loaded, delta=found.delta_rows > 0)
+            variable[name] = told | {"merged_snapshot": mine[0].get("merged_snapshot") if mine else None}
         return variable
+
+    def append(self, model: str, *batches: dict[str, Any]) -> None:
+        """Append batches to a model's delta, as the transformer does; its tables have to be there."""
+        table = declared_table(model, self.models[model], list(batches))
+        found = look(self.client, f"{PROJECT}.{self.datasets.bronze}", table)
+        assert found.base is not None
+        loaded = [loaded_batch(each, self.models[model]) for each in batches]
+        columns = bronze_columns(table, found.base.columns, loaded)
+        self.client.query_and_wait(insertion(table, found.delta_id, columns, loaded))
+
+    def drop_bronze(self, *models: str) -> None:
+        """Drop the tables and views of bronze models."""
+        for model in models:
+            for name in (model, f"{model}{BASE}", f"{model}{DELTA}"):
+                self.client.delete_table(f"{PROJECT}.{self.datasets.bronze}.{name}", not_found_ok=True)
 
     def listed(self, *arguments: str) -> list[str]:
         """Return what ``dbt list`` prints."""
@@ -261,6 +279,44 @@ class BronzeModel:
     """Empty for a table that a snapshot replaces whole."""
     partition_by: dict[str, Any] | None = None
     """As in a model's config."""
+
+
+def declared_table(name: str, model: BronzeModel, batches: list[dict[str, Any]]) -> Table:
+    """The table that tables.yaml would declare for a bronze model, with what batches say of it."""
+    deletes = next((each["deletes"] for each in batches if "deletes" in each), "keep")
+    return Table(
+        name=name[:40],
+        source="oltp.a_table",
+        key=model.key,
+        mode=Mode.SNAPSHOT,
+        deletes=deletes if model.key else "keep",
+        deleted_at=next((each["deleted_at"] for each in batches if each.get("deleted_at")), None),
+        bronze_model=name,
+        columns=[
+            Column(name=c.name, type=ColumnType(c.field_type), required=c.name in model.key) for c in model.columns
+        ],
+    )
+
+
+def loaded_batch(entry: dict[str, Any], model: BronzeModel) -> Loaded:
+    """A batch as the state and BigQuery have it, from what a test says of it."""
+    extracted_at = datetime.fromisoformat(entry["extracted_at"])
+    arrived = entry.get("latest")
+    batch = Batch(
+        id=entry["batch_id"],
+        run_id="r",
+        table="t",
+        source=entry["source"],
+        mode=Mode.SNAPSHOT if entry["snapshot"] else Mode.INCREMENTAL,
+        window=None,
+        extracted_at=extracted_at,
+        started_at=extracted_at,
+        arrived_at=datetime.fromisoformat(arrived) if arrived else None,
+    )
+    columns = {column.name: column.field_type for column in model.columns}
+    columns |= {column["name"]: column["data_type"] for column in entry["columns"]}
+    columns = {name: type_ for name, type_ in columns.items() if name not in entry.get("lacks", ())}
+    return Loaded(batch, TempTable(entry["table"], columns | {EXTRACTED_AT.name: "TIMESTAMP"}, 1))
 
 
 def bronze_project(warehouse: Warehouse, folder: Path, name: str, models: dict[str, BronzeModel]) -> Dbt:

@@ -6,12 +6,14 @@ https://cloud.google.com/bigquery/pricing#data says how large a value of each ty
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bqemulator.storage.sql_identifiers import quoted_table_ref
 
-from local.googlesql.reads import Bound
-from local.googlesql.types import STANDARD_NAMES
+if TYPE_CHECKING:  # it needs Google's engine, which sizes do without
+    from local.googlesql.reads import Bound
+
+_STANDARD_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
 
 _FIXED = {
     "INT64": 8, "FLOAT64": 8, "NUMERIC": 16, "BIGNUMERIC": 32, "BOOL": 1, "DATE": 8, "DATETIME": 8, "TIME": 8,
@@ -20,7 +22,7 @@ _FIXED = {
 _OF_TEXT = {"STRING": 2, "BYTES": 2, "JSON": 0}
 """Bytes of a value besides its own."""
 
-Bounds = Mapping[str, tuple[Bound, ...]]
+Bounds = Mapping[str, "tuple[Bound, ...]"]
 
 
 class Sizes:
@@ -56,7 +58,7 @@ class Sizes:
 
 def _bytes_of(field: Any, value: str, *, element: bool = False) -> str:
     """DuckDB's expression for the bytes of a value of a column."""
-    name = STANDARD_NAMES.get(field.type.upper(), field.type.upper())
+    name = _STANDARD_NAMES.get(field.type.upper(), field.type.upper())
     if field.mode == "REPEATED" and not element:
         inner = _bytes_of(field, "each", element=True)
         return f"coalesce(list_sum(list_transform({value}, lambda each: {inner})), 0)"
@@ -113,7 +115,7 @@ def _partitioning(table: Any) -> _Partitioning | None:
     return None
 
 
-def _condition(partitioning: _Partitioning, bound: Bound) -> str:
+def _condition(partitioning: _Partitioning, bound: "Bound") -> str:
     column = partitioning.start.format(partitioning.moment.format(f'"{partitioning.column}"'))
     moments = [partitioning.moment.format(_literal(constant)) for constant in bound.constants]
     starts = [partitioning.start.format(moment) for moment in moments]

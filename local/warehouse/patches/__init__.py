@@ -7,7 +7,8 @@
 :mod:`.job_list`                jobs keep their labels, and are listed by time, state and parent, page by page
 :mod:`.load_jobs`               Parquet: by column name, checked against the schema, all or nothing, 404
 :mod:`.copy_jobs`               the destination is replaced whole, with its schema; WRITE_EMPTY is the default
-:mod:`.table_changes`           ``numRows`` after every write, no copy of the table per write, changed columns
+:mod:`.table_changes`           ``numRows`` after every write, no copy of the table per write, changed columns, names
+:mod:`.table_facts`             ``numBytes`` of tables, description and labels of views
 :mod:`.layouts`                 a table that SQL has made is known with its partitions and clusters
 :mod:`.literals`                literals by BigQuery's lexical rules; illegal escapes are refused
 :mod:`.typed_expressions`       expressions are rewritten by their types, as the next four say
@@ -40,6 +41,7 @@ from local.warehouse.patches import (
     one_thread,
     query_errors,
     table_changes,
+    table_facts,
     texts,
     translation,
     trimming,
@@ -47,7 +49,18 @@ from local.warehouse.patches import (
 )
 
 PATCHES = (
-    *(one_thread, query_errors, load_jobs, copy_jobs, table_changes, layouts, trimming, contracts, metadata_tables),
+    *(
+        one_thread,
+        query_errors,
+        load_jobs,
+        copy_jobs,
+        table_changes,
+        layouts,
+        table_facts,
+        trimming,
+        contracts,
+        metadata_tables,
+    ),
     *(literals, numerics, texts, moments, floats, typed_expressions, job_list, translation, job_ids),
 )
 """In the order in which they are applied: the last ones wrap what the others put there."""

@@ -5,6 +5,8 @@
   of copied, and ``FOR SYSTEM_TIME AS OF`` is refused (501) instead of reading the present.
 - ``ALTER TABLE`` leaves bqemulator's catalog as it was, and may hold one action only, since DuckDB's does. Now its
   actions are executed one after the other, though not all or none, and the catalog knows the columns.
+- ``ALTER TABLE … RENAME TO`` renames what DuckDB has, and leaves the catalog with the old name. Now the catalog knows
+  the new one, layout and description included; a name that is taken is refused.
 - ``tables.patch`` and ``tables.update`` with another schema change only bqemulator's catalog. BigQuery adds new
   nullable columns, with nulls, and refuses everything else. Now both do that (dbt's ``append_new_columns``).
 """
@@ -94,6 +96,8 @@ def _columns(table: Any) -> dict[str, str]:
 
 async def _run_statement(project_id: str, bq_sql: str, query_params: Any, ctx: Any, *, caller: Any) -> Any:
     alter = _altered_table(bq_sql)
+    if isinstance(alter, exp.Alter) and isinstance(alter.args["actions"][0], exp.AlterRename):
+        return await _rename(alter, project_id, bq_sql, query_params, ctx, caller=caller)
     if alter is None:
         return await _run_single_sql(project_id, bq_sql, query_params, ctx, caller=caller)
     result = None
@@ -105,12 +109,27 @@ async def _run_statement(project_id: str, bq_sql: str, query_params: Any, ctx: A
     return result
 
 
+async def _rename(alter: Any, project_id: str, bq_sql: str, query_params: Any, ctx: Any, *, caller: Any) -> Any:
+    path = ddl_sync._split_target(alter.this, project_id)
+    renamed = (*path[:2], alter.args["actions"][0].this.name)
+    meta = ctx.catalog.get_table(*path)
+    if meta is not None and meta.table_type != "TABLE":
+        raise InvalidQueryError(f"ALTER TABLE RENAME TO is not supported for {meta.table_type}: {'.'.join(path)}.")
+    if ctx.catalog.get_table(*renamed) is not None:
+        raise InvalidQueryError(f"Already Exists: Table {renamed[0]}:{renamed[1]}.{renamed[2]}")
+    result = await _run_single_sql(project_id, bq_sql, query_params, ctx, caller=caller)
+    if meta is not None:
+        ctx.catalog.delete_table(*path)
+        ctx.catalog.create_table(meta.model_copy(update={"table_id": renamed[2]}))
+    return result
+
+
 def _altered_table(bq_sql: str) -> Any:
-    """Return the parsed statement when it adds, changes or drops a table's columns and nothing else, else None."""
+    """Return the parsed statement when it renames a table, or changes its columns, and nothing else; else None."""
     if "ALTER TABLE" not in bq_sql.upper():
         return None
     statement = sqlglot.parse_one(bq_sql, read="bigquery")
-    column_actions = (exp.ColumnDef, exp.AlterColumn, exp.Drop)
+    column_actions = (exp.ColumnDef, exp.AlterColumn, exp.Drop, exp.AlterRename)
     if isinstance(statement, exp.Alter) and all(isinstance(a, column_actions) for a in statement.args["actions"]):
         return statement
     return None

@@ -49,6 +49,9 @@ class TableProgress(BaseModel):
     merge_job: str | None = Field(
         default=None, description="The warehouse's job that merges the table now, or that a dead holder left running."
     )
+    delta_since: AwareDatetime | None = Field(
+        default=None, description="When the first of the rows that wait in the delta was appended; None when none wait."
+    )
     stable_job: str | None = Field(
         default=None, description="The warehouse's job that copies the stable table now, or that was left running."
     )
@@ -57,6 +60,19 @@ class TableProgress(BaseModel):
     def covered(self) -> Covered:
         """How far bronze is complete."""
         return Covered(self.watermark, self.watermark_batch, self.anew_at)
+
+
+class Downstream(BaseModel):
+    """Whether the views of silver and gold are as they are to be."""
+
+    model_config = ConfigDict(frozen=True)
+
+    changed: int = 0
+    """How often bronze's columns have changed."""
+    built: int = 0
+    """Up to which change the views are built."""
+    definition: str | None = None
+    """Fingerprint of the project's models when they were built."""
 
 
 class Run(BaseModel):
@@ -214,6 +230,25 @@ class PipelineState:
 
         return self._change_progress(table, change).merge_job == job_id
 
+    def note_delta(self, table: str, since: datetime | None, token: int) -> None:
+        """Note that rows wait in the table's delta, from when on, or that none do any more (None).
+
+        Args:
+            table: the table.
+            since: noted only if nothing is noted yet; None clears it.
+            token: fencing token of the lease under which the table is merged.
+
+        Raises:
+            LeaseLost: a later holder has merged the table.
+        """
+
+        def change(progress: TableProgress) -> TableProgress:
+            _check_token(table, "merge", progress.merge_token, token)
+            begun = (progress.delta_since or since) if since is not None else None
+            return progress.model_copy(update={"delta_since": begun, "merge_token": token})
+
+        self._change_progress(table, change)
+
     def note_stable_job(self, table: str, job_id: str | None, token: int, after: str | None) -> bool:
         """Note the job that is about to copy the stable table, as ``note_merge_job`` does of a merge.
 
@@ -339,33 +374,40 @@ class PipelineState:
         return _batches(self.store.query("batches", {"table": table}, _id_from(since)))
 
     def note_downstream_due(self) -> None:
-        """Note that bronze is about to change: silver and gold are behind it until they are built from then on."""
-        self._change_downstream(lambda changed, built: (max(changed, built) + 1, built))
+        """Note that bronze's columns are about to change: the views of silver and gold are to be built from then on."""
+        self._change_downstream(lambda noted: noted.model_copy(update={"changed": max(noted.changed, noted.built) + 1}))
 
-    def downstream_due(self) -> int | None:
-        """The change of bronze up to which silver and gold are to be built; None when they are.
+    def downstream_due(self, definition: str | None = None) -> int | None:
+        """The change of bronze up to which the views of silver and gold are to be built; None when they are.
 
         Asked before they are built; what is noted as built is what was asked.
-        """
-        changed, built = _downstream(self.store.get("pipeline", "downstream"))
-        return changed if built < changed else None
 
-    def note_downstream_built(self, up_to: int) -> None:
+        Args:
+            definition: fingerprint of how the project defines them now; None when it is not known.
+        """
+        noted = _downstream(self.store.get("pipeline", "downstream"))
+        due = noted.built < noted.changed or (definition is not None and definition != noted.definition)
+        return max(noted.changed, noted.built) if due else None
+
+    def note_downstream_built(self, up_to: int, definition: str) -> None:
         """Note that silver and gold are built up to a change of bronze; harmless when it comes late.
 
         Args:
             up_to: what ``downstream_due`` said before they were built.
+            definition: fingerprint of how they were defined.
         """
-        self._change_downstream(lambda changed, built: (changed, max(built, up_to)))
+        self._change_downstream(
+            lambda noted: noted.model_copy(update={"built": max(noted.built, up_to), "definition": definition})
+        )
 
-    def _change_downstream(self, change: Callable[[int, int], tuple[int, int]]) -> None:
+    def _change_downstream(self, change: Callable[["Downstream"], "Downstream"]) -> None:
         for _ in range(_TRIES):
             document = self.store.get("pipeline", "downstream")
             before = _downstream(document)
-            after = change(*before)
-            if after == before:
+            after = change(before)
+            if document is not None and after == before:
                 return
-            content = dict(zip(("changed", "built"), after, strict=True))
+            content = after.model_dump()
             try:
                 if document is None:
                     self.store.create("pipeline", "downstream", content)
@@ -438,13 +480,14 @@ def _check_token(table: str, what: str, newest: int, token: int) -> None:
         raise LeaseLost(f"table {table}: {what} token {token} is behind {newest}, another process has gone on")
 
 
-def _downstream(document: Document | None) -> tuple[int, int]:
-    """How often bronze has changed, and up to which change silver and gold are built.
-
-    A document from before it was counted says only whether they are due.
-    """
+def _downstream(document: Document | None) -> Downstream:
+    """What is noted of silver and gold. A document from before it was counted says only whether they are due."""
     data = document.data if document else {}
-    return data.get("changed", int(data.get("due", False))), data.get("built", 0)
+    return Downstream(
+        changed=data.get("changed", int(data.get("due", False))),
+        built=data.get("built", 0),
+        definition=data.get("definition"),
+    )
 
 
 def _id_from(since: datetime | None) -> str:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from services.core.tables import BRONZE_COLUMNS, Column, ColumnType, Mode, Table, load_tables
-from services.transformer.contract import BronzeModel, disagreements
+from services.transformer.bronze.contract import BronzeModel, disagreements
 
 REPOSITORY = Path(__file__).parents[3]
 PLACES = {

@@ -9,8 +9,8 @@ from services.core.batch import Batch, BatchState
 from services.core.tables import Column, ColumnType, Mode, Table
 from services.core.warehouse import TempTable
 from services.core.window import Window
-from services.transformer.batch_rows import Loaded
-from services.transformer.handover import (
+from services.transformer.bronze.batch_rows import Loaded
+from services.transformer.bronze.handover import (
     MOST_BATCHES,
     MOST_CHARACTERS,
     characters,

@@ -23,8 +23,8 @@ from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
 from services.core.tables import Column, ColumnType, Mode, Table, Tables
 from services.core.window import Window
+from services.transformer.bronze.handover import MOST_BATCHES
 from services.transformer.dbt_project import DbtError, DbtProject, NodeResult
-from services.transformer.handover import MOST_BATCHES
 from services.transformer.reconcile import LEASE, Transformer
 from tests.jobs import Jobs
 

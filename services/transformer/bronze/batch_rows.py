@@ -1,4 +1,4 @@
-"""A loaded batch's rows as bronze has them: one SELECT, which the row tests read and bronze takes in. Pure functions."""
+"""A loaded batch's rows as bronze has them: one SELECT, which row tests read and bronze takes in. Pure functions."""
 
 import json
 import re

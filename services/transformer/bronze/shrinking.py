@@ -12,7 +12,7 @@ from services.core.batch import Batch, BatchError
 from services.core.labels import job_labels
 from services.core.tables import Mode, Table
 from services.core.warehouse import REQUEST_SECONDS, RETRY
-from services.transformer.batch_rows import Loaded
+from services.transformer.bronze.batch_rows import Loaded
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.core.tables import BRONZE_COLUMNS, MOST_CLUSTERED, NOT_CLUSTERED, Table, Tables
-from services.transformer.handover import MOST_CHARACTERS, characters
+from services.transformer.bronze.handover import MOST_CHARACTERS, characters
 
 MATERIALIZATION = "bronze"
 

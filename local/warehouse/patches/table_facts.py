@@ -1,0 +1,87 @@
+"""What ``tables.get`` tells of a table or view beside its columns.
+
+- bqemulator's ``numBytes`` is 0 for every table. Now it is the logical bytes of its rows, as BigQuery counts them
+  (:mod:`local.warehouse.meter.sizes`); counted when somebody asks, once for each state of the table.
+- The ``OPTIONS`` of a ``CREATE VIEW`` are dropped. Now description and labels are kept, as those of a table are.
+- ``tables.delete`` of a view fails. Now the view is dropped.
+"""
+
+import functools
+from http import HTTPStatus
+from typing import Any
+
+import sqlglot
+from bqemulator.api.routes import tables
+from bqemulator.catalog import ddl_sync
+from bqemulator.catalog.duckdb_repository import DuckDBCatalogRepository
+from bqemulator.jobs import executor
+from bqemulator.storage.sql_identifiers import quoted_table_ref
+from fastapi import Response
+from sqlglot import exp
+
+from local.warehouse.meter.sizes import Sizes
+from local.warehouse.patches.replace import replace
+
+
+def apply() -> None:
+    """Replace what answers of a table, and what registers a view that SQL has made."""
+    known: dict[str, Sizes] = {}
+    replace(DuckDBCatalogRepository, "__init__", _noting_engine(DuckDBCatalogRepository.__init__, known))
+    replace(tables, "_table_to_rest", _with_bytes(tables._table_to_rest, known))
+    replace(executor, "sync_created_view", _register)
+    [delete] = [each for each in tables.router.routes if getattr(each, "name", "") == "delete_table"]
+    replace(delete, "endpoint", _dropping_views(tables.delete_table))
+
+
+def _noting_engine(begin: Any, known: dict[str, Sizes]) -> Any:
+    @functools.wraps(begin)
+    def noted(self: Any, engine: Any, **options: Any) -> None:
+        begin(self, engine, **options)
+        known["of the catalog"] = Sizes(engine.execute)
+
+    return noted
+
+
+def _with_bytes(to_rest: Any, known: dict[str, Sizes]) -> Any:
+    @functools.wraps(to_rest)
+    def told(table: Any) -> dict[str, Any]:
+        body: dict[str, Any] = to_rest(table)
+        if table.table_type == "TABLE":
+            size = str(known["of the catalog"].of(table))
+            body |= dict.fromkeys(("numBytes", "numActiveLogicalBytes", "numTotalLogicalBytes"), size)
+        return body
+
+    return told
+
+
+def _dropping_views(delete: Any) -> Any:
+    @functools.wraps(delete)
+    async def dropped(project_id: str, dataset_id: str, table_id: str, ctx: Any) -> Any:
+        meta = ctx.catalog.get_table(project_id, dataset_id, table_id)
+        if meta is None or meta.table_type != "VIEW":
+            return await delete(project_id, dataset_id, table_id, ctx)
+        async with ctx.engine.write_lock():
+            ctx.engine.execute(f"DROP VIEW IF EXISTS {quoted_table_ref(project_id, dataset_id, table_id)}")
+            ctx.catalog.delete_table(project_id, dataset_id, table_id)
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    return dropped
+
+
+def _register(bq_sql: str, project_id: str, ctx: Any) -> None:
+    ddl_sync.sync_created_view(bq_sql, project_id, ctx)
+    target, _ = ddl_sync._detect_plain_create_view(bq_sql)
+    path = ddl_sync._split_target(target, project_id) if target is not None else ()
+    made = ctx.catalog.get_table(*path) if path and all(path) else None
+    properties = sqlglot.parse_one(bq_sql, read="bigquery").args.get("properties") if made is not None else None
+    if properties is None:
+        return
+    told = {"description": ddl_sync._ddl_table_options(properties).description, "labels": _labels(properties)}
+    ctx.catalog.update_table(made.model_copy(update={name: value for name, value in told.items() if value}))
+
+
+def _labels(properties: exp.Properties) -> dict[str, str]:
+    """The labels among a statement's options: ``[("key", "value"), …]``."""
+    given = next((each.args["value"] for each in properties.expressions if each.name.lower() == "labels"), None)
+    pairs = given.expressions if given is not None else []
+    return {pair.expressions[0].name: pair.expressions[1].name for pair in pairs}

@@ -1,0 +1,242 @@
+"""A round: the loaded batches of each table come into bronze, as many as fit into one statement.
+
+What may not go in yet is set aside. The others are appended to deltas, side by side, or merged into bases by dbt.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import structlog
+from google.api_core.exceptions import GoogleAPICallError
+from google.cloud import bigquery
+
+from services.core.batch import Batch, BatchError, Step
+from services.core.errors import DataError
+from services.core.faults import fault_point
+from services.core.jobs import new_job_id
+from services.core.settings import TransformerSettings
+from services.core.state.lease import Lease
+from services.core.state.state import PipelineState
+from services.core.tables import Table, Tables
+from services.core.warehouse import REQUEST_SECONDS, RETRY, hashed_table_id, temp_table
+from services.transformer.bronze import appending
+from services.transformer.bronze.batch_rows import Loaded, bronze_columns
+from services.transformer.bronze.compaction import Choice, Way, choose
+from services.transformer.bronze.handover import that_fit, view_definition
+from services.transformer.bronze.merging import Merge, Merging
+from services.transformer.bronze.notes import Done, Failure, Notes, Round
+from services.transformer.bronze.shrinking import deletes, shrinkage
+from services.transformer.bronze.tables import BASE, BronzeTables, look
+from services.transformer.bronze.turn import Turns
+from services.transformer.dbt_project import DbtError, DbtProject
+
+Given = TypeVar("Given")
+Answer = TypeVar("Answer")
+
+_SIDE_BY_SIDE = 8
+"""Tables that are looked at, or appended to, at a time."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Bronze:
+    """What brings batches into bronze, given its surroundings."""
+
+    settings: TransformerSettings
+    tables: Tables
+    state: PipelineState
+    client: bigquery.Client
+    dbt: DbtProject
+    keep: Callable[[], None]
+    """Keeps what dbt wrote in a run."""
+    alert: Callable[[Batch], object]
+    """Says that a batch waits for a person."""
+
+    def round(self, lease: Lease, batches: list[Batch]) -> Round:
+        """Take in the oldest batches of each table.
+
+        Args:
+            lease: the transformer's.
+            batches: loaded batches of declared tables.
+
+        Raises:
+            LeaseLost: another process is at it.
+            Exception: the state or the warehouse does not answer.
+        """
+        notes = Notes(self.state, self.alert)
+        lease.renew()
+        loaded = self._looked_at(batches)
+        try:
+            self.dbt.parsed()
+        except DbtError as error:
+            for name, mine in _by_table(loaded).items():
+                notes.stuck(name, mine, str(error), curable=False)
+            return notes.round
+        waiting = self._mergeable(loaded, notes)
+        for name, mine in waiting.items():
+            waiting[name] = self._allowed(self._table(name), mine, notes)
+        first = {name: that_fit(self._table(name), mine) for name, mine in waiting.items() if mine}
+        first |= {table.name: [] for table in self._absent() if table.name not in first}
+        self._take_in(Turns(self.state, self.client, lease), notes, first, waiting)
+        return notes.round
+
+    def compact(self, lease: Lease) -> Round:
+        """Merge the deltas whose rows have waited for as long as their tables declare, and see that all views are made.
+
+        Raises:
+            LeaseLost: another process is at it.
+            Exception: the state or the warehouse does not answer.
+        """
+        notes = Notes(self.state, self.alert)
+        lease.renew()
+        self.dbt.parsed()
+        tables = [table.name for table in self.tables.tables if table.name not in self.dbt.refused]
+        self._take_in(Turns(self.state, self.client, lease), notes, {name: [] for name in tables}, {})
+        return notes.round
+
+    def _table(self, name: str) -> Table:
+        table = self.tables.get(name)
+        if table is None:
+            raise KeyError(name)
+        return table
+
+    # --- what may go in -----------------------------------------------------------------------------------------------
+
+    def _looked_at(self, batches: list[Batch]) -> list[Loaded]:
+        """The batches with their hashed tables. One whose table is gone has failed: it could never be merged."""
+        project, dataset = self.settings.gcp_project, self.settings.dataset_temp
+        ids = [hashed_table_id(project, dataset, batch) for batch in batches]
+        found = _side_by_side(ids, lambda id_: temp_table(self.client, id_))
+        for batch, temp in zip(batches, found, strict=True):
+            if temp is None:
+                message = "its hashed table expired, or was dropped, before it was merged; " + (
+                    "its window is read again" if batch.window else f"copy it from the archive: {batch.source}"
+                )
+                error = BatchError(code="hashed_table_gone", message=message)
+                failed = self.state.step(batch.id, Step.EXPIRE, error=error)
+                log.error("batch.expired", table=batch.table, batch_id=batch.id, state=failed.state, reason=message)
+        return [Loaded(batch, temp) for batch, temp in zip(batches, found, strict=True) if temp is not None]
+
+    def _mergeable(self, loaded: Iterable[Loaded], notes: Notes) -> dict[str, list[Loaded]]:
+        """The batches by table, oldest first, of tables whose bronze model is as declared."""
+        by_table, refused = _by_table(loaded), self.dbt.refused
+        for name in refused.keys() & by_table.keys():
+            notes.stuck(name, by_table.pop(name), refused[name], curable=False)
+        return dict(sorted(by_table.items()))
+
+    def _allowed(self, table: Table, loaded: list[Loaded], notes: Notes) -> list[Loaded]:
+        """Without snapshots that would delete too much: they are held, unless a person has let them go."""
+        allowed = []
+        for each in loaded:
+            why = None
+            if deletes(table, each.batch) and each.batch.released_at is None:
+                bronze = f"{self._dataset}.{table.bronze_model}"
+                why = shrinkage(self.client, table, bronze, each).too_much(table)
+            if why is None:
+                allowed.append(each)
+            else:
+                notes.hold(each.batch, why.code, why.message)
+        return allowed
+
+    @property
+    def _dataset(self) -> str:
+        return f"{self.settings.gcp_project}.{self.settings.dataset_bronze}"
+
+    def _absent(self) -> list[Table]:
+        """Tables that bronze does not have yet: silver and gold need them all, be they empty."""
+        there = {item.table_id for item in self.client.list_tables(self._dataset, retry=RETRY, timeout=REQUEST_SECONDS)}
+        return [
+            table
+            for table in self.tables.tables
+            if not {table.bronze_model, f"{table.bronze_model}{BASE}"} <= there and table.name not in self.dbt.refused
+        ]
+
+    # --- going in -----------------------------------------------------------------------------------------------------
+
+    def _take_in(
+        self, turns: Turns, notes: Notes, batches: Mapping[str, list[Loaded]], waiting: Mapping[str, list[Loaded]]
+    ) -> None:
+        """Choose each table's way; append first, which is quick, then merge."""
+        tables = [self._table(name) for name in batches]
+        found = _side_by_side(tables, lambda table: look(self.client, self._dataset, table))
+        merges: list[Merge] = []
+        appends: list[tuple[Table, BronzeTables]] = []
+        remade = False
+        for table, seen in zip(tables, found, strict=True):
+            mine = batches[table.name]
+            wanted = view_definition(table, seen, self.dbt.described(table.bronze_model), mine)
+            choice = self._choice(table, seen, wanted, mine)
+            if choice.way is Way.APPEND:
+                appends += [(table, seen)] if mine else []
+                continue
+            log.info("bronze.way", table=table.name, way=str(choice.way), reason=choice.reason, batches=len(mine))
+            merging, remade = choice.way is Way.MERGE, remade or seen.definition != wanted
+            merges.append(Merge(table, seen, mine if merging else [], delta=merging and seen.delta_rows > 0))
+        outcomes = _side_by_side(appends, lambda each: self._append(turns, *each, batches[each[0].name]))
+        turns.lease.renew()  # who stood still meanwhile judges nothing
+        for (table, seen), outcome in zip(appends, outcomes, strict=True):
+            if isinstance(outcome, Done):
+                notes.taken_in(table.name, Way.APPEND, batches[table.name], outcome)
+            elif outcome.lasting:
+                log.warning("bronze.not_appended", table=table.name, reason=outcome.message)
+                merges.append(Merge(table, seen, batches[table.name], delta=seen.delta_rows > 0))
+            else:
+                notes.stuck(table.name, waiting[table.name], outcome.message)
+        if remade:
+            self.state.note_downstream_due()
+            fault_point("transformer.downstream_noted")
+        Merging(self.dbt, turns, notes, self.keep).merge(merges, waiting)
+
+    def _choice(self, table: Table, found: BronzeTables, wanted: str, batches: list[Loaded]) -> Choice:
+        since, snapshot = self.state.progress(table.name).delta_since, self.state.newest_snapshot(table.name)
+        choice = choose(table, found, wanted, batches, snapshot, since, datetime.now(UTC))
+        if choice.way is Way.MERGE and not batches and not found.delta_rows:
+            # Nothing is to be merged; whether all is made as it is to be is another question.
+            made = found.base is not None and found.definition == wanted
+            return Choice(Way.APPEND if made else Way.MAKE, choice.reason)
+        return choice
+
+    def _append(self, turns: Turns, table: Table, found: BronzeTables, batches: list[Loaded]) -> Done | Failure:
+        """Append batches to a table's delta by one job; how that ended."""
+        started, job_id = time.monotonic(), new_job_id("append", table.name)
+        assert found.base is not None  # noqa: S101 - only then is it appended
+        columns = bronze_columns(table, found.base.columns, batches)
+        try:
+            statement = appending.insertion(table, found.delta_id, columns, batches)
+        except DataError as error:
+            return Failure(str(error), lasting=True)
+        self.state.note_delta(table.name, datetime.now(UTC), turns.lease.token)
+        if failure := turns.not_taken(table.name, job_id):
+            return failure
+        fault_point("transformer.append_noted")
+        try:
+            appending.send(self.client, table, statement, job_id)
+        except GoogleAPICallError as error:
+            log.warning("append.not_answered", table=table.name, job_id=job_id, reason=str(error))
+        job = turns.ended(job_id)
+        fault_point("transformer.appended")
+        if isinstance(job, Failure):
+            return job
+        if job.done:
+            return Done(job.rows, round(time.monotonic() - started, 3))
+        return Failure(job.message, job.lasting if job.sent else False)
+
+
+def _by_table(loaded: Iterable[Loaded]) -> dict[str, list[Loaded]]:
+    found: dict[str, list[Loaded]] = {}
+    for each in loaded:
+        found.setdefault(each.batch.table, []).append(each)
+    return found
+
+
+def _side_by_side(given: Iterable[Given], ask: Callable[[Given], Answer]) -> list[Answer]:
+    """Ask of several at a time; the answers in their order. The log's ids go with them."""
+    with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="bronze") as pool:
+        asked = [pool.submit(copy_context().run, ask, each) for each in given]
+        return [answer.result() for answer in asked]

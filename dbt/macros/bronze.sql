@@ -21,7 +21,7 @@ select * from {{ this }}
   {%- set needed = ['table', 'batch_id', 'extracted_at', 'snapshot', 'rows'] -%}
   {%- for batch in table.batches -%}
     {%- for name in needed if name not in batch -%}
-      {{ exceptions.raise_compiler_error("A batch of " ~ model.name ~ " lacks '" ~ name ~ "': " ~ batch) }}
+      {{ exceptions.raise_compiler_error("A batch of " ~ model.name ~ " lacks '" ~ name ~ "'") }}
     {%- endfor -%}
   {%- endfor -%}
   {{ return(table) }}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.googlesql.analysis import GoogleSql
+from local.googlesql.types import name_of
 from local.project_check.bronze_project import Model, write_bronze_project
 from local.project_check.declared import declared_columns, disagreements
 from local.project_check.pruning import not_pruned
@@ -20,7 +21,10 @@ from local.project_check.warehouse import Warehouse
 from services.core.jobs import new_job_id
 from services.core.settings import TransformerSettings
 from services.core.tables import BRONZE_COLUMNS, Mode, Table, Tables
+from services.transformer.bronze.appending import insertion
+from services.transformer.bronze.batch_rows import bronze_columns
 from services.transformer.bronze.handover import handed_over
+from services.transformer.bronze.tables import BASE, DELTA, BronzeTables, Part
 from services.transformer.dbt_project import DbtProject, NodeResult
 
 _TEXTS = ("_source_table", "_batch_id")
@@ -118,7 +122,7 @@ def check_shapes(settings: TransformerSettings, shapes: Collection[Shape], googl
 
 
 def _unpruned(warehouse: Warehouse, shapes: Iterable[Shape]) -> list[str]:
-    pruned = {shape.table.bronze_model for shape in shapes if shape.pruned}
+    pruned = {f"{shape.table.bronze_model}{BASE}" for shape in shapes if shape.pruned}
     merges = [merge for merge in warehouse.merges if merge.target.id.split(".")[-1] in pruned]
     reasons = [(merge.target.id.split(".")[-1], not_pruned(merge)) for merge in merges]
     place = "macros/bronze_partitions.sql"
@@ -139,7 +143,20 @@ def _handed_over(
         warehouse.put(each.temp.id, columns, batch.rows)
     snapshots = [each.batch for merge in before for each in merge if each.batch.mode is Mode.SNAPSHOT]
     newest = max(snapshots, key=lambda batch: batch.extracted_at, default=None)
-    return handed_over(table, newest, new_job_id("merge", table.name), loaded)
+    found = _found(warehouse, f"{settings.gcp_project}.{settings.dataset_bronze}.{table.bronze_model}")
+    if loaded and found.delta is not None and found.base is not None:
+        of_bronze = bronze_columns(table, found.base.columns, loaded)
+        if not of_bronze.keys() - found.delta.columns.keys():
+            warehouse.run(insertion(table, found.delta.id, of_bronze, loaded))
+    waits = found.delta is not None
+    return handed_over(table, found, "", newest, new_job_id("merge", table.name), loaded, delta=waits)
+
+
+def _found(warehouse: Warehouse, name: str) -> BronzeTables:
+    """What the warehouse has of a bronze model, as the transformer looks at it."""
+    held = [warehouse.held.get(f"{name}{part}") for part in (BASE, DELTA)]
+    base, delta = (Part(each.id, {f["name"]: name_of(f) for f in each.fields}, 1, 1) if each else None for each in held)
+    return BronzeTables(name, base, delta, None)
 
 
 def _declared_in_tables_yaml(table: Table) -> dict[str, Any]:

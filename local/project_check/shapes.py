@@ -15,7 +15,7 @@ from services.core.batch import Batch
 from services.core.naming import hashed_table
 from services.core.tables import EXTRACTED_AT, Column, ColumnType, Cursor, Mode, Table
 from services.core.warehouse import TempTable
-from services.transformer.bronze.handover import Loaded
+from services.transformer.bronze.batch_rows import Loaded
 
 _NOON = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
 _EVERY = {f"v_{type_.lower()}": type_.value for type_ in ColumnType}

@@ -28,6 +28,8 @@ _STATEMENT_TYPES = {
     "alter_table": "ALTER_TABLE",
     "drop": "DROP_TABLE",
     "merge": "MERGE",
+    "insert": "INSERT",
+    "delete": "DELETE",
     "create_schema": "CREATE_SCHEMA",
 }
 """What a check may send, and what BigQuery calls it."""

@@ -188,7 +188,7 @@ class Cursor(Declaration):
 class Compaction(Declaration):
     """When the rows that wait in a table's delta are merged into its base, which reads the whole base."""
 
-    max_share: Annotated[float, Field(ge=0, le=1)] = Field(
+    max_share: Annotated[float, Field(ge=0)] = Field(
         default=0.1, description="Largest size of the delta, as a share of the base's."
     )
     max_age: timedelta = Field(
@@ -196,8 +196,8 @@ class Compaction(Declaration):
     )
     min_base: Annotated[int, Field(ge=0)] = Field(
         default=10 * 1024 * 1024,
-        description="A base of fewer bytes has no delta: batches are merged into it at once. The default is what BigQuery "
-        "bills at least for a table.",
+        description="A base of fewer bytes has no delta: batches are merged into it at once. The default is what "
+        "BigQuery bills at least for a table.",
     )
 
     @field_validator("max_age")

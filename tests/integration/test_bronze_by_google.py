@@ -12,18 +12,9 @@ from google.cloud.bigquery import SchemaField
 
 from local.googlesql import compiled
 from local.googlesql.analysis import GoogleSql
+from tests.integration.bronze_feed import BY_ID, ITEM, Batch, Feed, at, random_batches, random_runs
 from tests.integration.merge_by_google import merged
-from tests.integration.test_dbt_bronze import (
-    BY_ID,
-    DAYS,
-    ITEM,
-    RESERVED,
-    Batch,
-    Feed,
-    at,
-    random_batches,
-    random_runs,
-)
+from tests.integration.test_dbt_bronze import DAYS, RESERVED
 from tests.integration.test_rows_by_google import held
 from tests.integration.warehouse_fixture import PROJECT, BronzeModel, Dbt, Warehouse, bronze_project
 

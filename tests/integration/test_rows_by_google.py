@@ -21,6 +21,7 @@ from local.project_check.warehouse import Warehouse
 from services.core.settings import TransformerSettings
 from services.core.tables import load_tables
 from services.transformer.bronze.handover import handed_over
+from services.transformer.bronze.tables import BronzeTables
 from services.transformer.dbt_project import DbtProject, NodeResult
 from tests.integration import gold_reference as reference
 from tests.integration.gold_rows import TODAY, Sources
@@ -96,7 +97,15 @@ def rules(google: GoogleSql, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         for name, value in (("BIGQUERY_EMULATOR_HOST", host), ("GCP_PROJECT", "rules"), ("DBT_TARGET", "emulator")):
             patch.setenv(name, value)
         project = DbtProject(settings, tables)
-        variable = {table.bronze_model: handed_over(table, None, "none", []) for table in tables.tables}
+        variable = {
+            table.bronze_model: handed_over(
+                table,
+                BronzeTables(f"rules.{settings.dataset_bronze}.{table.bronze_model}", None, None, None),
+                *("", None, "none", []),
+                delta=False,
+            )
+            for table in tables.tables
+        }
         made = project.run("check", ["run"], {"bronze": variable})
         assert {result.status for result in made if result.resource_type == "model"} == {"success"}
         return {result.name: result for result in project.run("check", ["test", "--selector", "rules"])}

@@ -11,10 +11,10 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.error import URLError
 
 import pyarrow as pa
@@ -29,7 +29,7 @@ from google.cloud import bigquery
 
 from local.project_check.bronze_project import Model, write_bronze_project
 from services.core.batch import Batch
-from services.core.tables import BRONZE_COLUMNS, EXTRACTED_AT, Column, ColumnType, Mode, Table, load_tables
+from services.core.tables import BRONZE_COLUMNS, EXTRACTED_AT, Column, ColumnType, Compaction, Mode, Table, load_tables
 from services.core.warehouse import TempTable
 from services.transformer.bronze.appending import insertion
 from services.transformer.bronze.batch_rows import Loaded, bronze_columns
@@ -179,12 +179,12 @@ class Dbt:
 
     def _results(self, arguments: Sequence[str], variables: dict[str, Any], *, check: bool) -> dict[str, RunResult]:
         command = [*arguments, "--quiet", "--no-write-json"]
-        handed = {"bronze": self._bronze(variables.pop("batches", {})), **variables}
+        handed = {"bronze": self.handed_over(variables.pop("batches", {})), **variables}
         result = self._invoke(dbtRunner(manifest=self.manifest), command, check=check, vars=handed).result
         assert isinstance(result, RunExecutionResult)
         return {result.node.name: result for result in result.results}
 
-    def _bronze(self, batches: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    def handed_over(self, batches: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         """Return the variable ``bronze`` for every model, with some batches of some, as the transformer makes it.
 
         A batch names its extra columns; ``deletes`` and ``merged_snapshot`` are its table's, the same in all batches.
@@ -279,11 +279,12 @@ class BronzeModel:
     """Empty for a table that a snapshot replaces whole."""
     partition_by: dict[str, Any] | None = None
     """As in a model's config."""
+    compaction: Compaction = field(default_factory=Compaction)
 
 
 def declared_table(name: str, model: BronzeModel, batches: list[dict[str, Any]]) -> Table:
     """The table that tables.yaml would declare for a bronze model, with what batches say of it."""
-    deletes = next((each["deletes"] for each in batches if "deletes" in each), "keep")
+    deletes: Literal["keep", "soft"] = "soft" if any(each.get("deletes") == "soft" for each in batches) else "keep"
     return Table(
         name=name[:40],
         source="oltp.a_table",
@@ -292,6 +293,7 @@ def declared_table(name: str, model: BronzeModel, batches: list[dict[str, Any]])
         deletes=deletes if model.key else "keep",
         deleted_at=next((each["deleted_at"] for each in batches if each.get("deleted_at")), None),
         bronze_model=name,
+        compaction=model.compaction,
         columns=[
             Column(name=c.name, type=ColumnType(c.field_type), required=c.name in model.key) for c in model.columns
         ],

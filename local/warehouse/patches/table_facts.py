@@ -74,7 +74,7 @@ def _register(bq_sql: str, project_id: str, ctx: Any) -> None:
     path = ddl_sync._split_target(target, project_id) if target is not None else ()
     made = ctx.catalog.get_table(*path) if path and all(path) else None
     properties = sqlglot.parse_one(bq_sql, read="bigquery").args.get("properties") if made is not None else None
-    if properties is None:
+    if made is None or properties is None:
         return
     told = {"description": ddl_sync._ddl_table_options(properties).description, "labels": _labels(properties)}
     ctx.catalog.update_table(made.model_copy(update={name: value for name, value in told.items() if value}))

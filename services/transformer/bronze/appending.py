@@ -1,8 +1,8 @@
 """The INSERT that appends batches to a table's delta: one job for all of them, whole or not at all.
 
-It is sent under an id that the state has noted (services/core/jobs.py), so that it is never sent late. If a process dies
-before it notes what it appended, the batches are appended again: the view and the MERGE take the newest version of a
-key, whatever number of times it is there.
+It is sent under an id that the state has noted (services/core/jobs.py), so that it is never sent late. If a process
+dies before it notes what it appended, the batches are appended again: the view and the MERGE take the newest version of
+a key, whatever number of times it is there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from google.cloud import bigquery
 from services.core.labels import job_labels
 from services.core.tables import Table
 from services.core.warehouse import REQUEST_SECONDS, RETRY
-from services.transformer.bronze.batch_rows import ADDED_COLUMNS, Loaded, batch_rows, quoted
+from services.transformer.bronze.batch_rows import ADDED_COLUMNS, Loaded, batch_rows, quoted, quoted_table
 
 
 def insertion(table: Table, delta: str, columns: Mapping[str, str], batches: Sequence[Loaded]) -> str:
@@ -30,7 +30,7 @@ def insertion(table: Table, delta: str, columns: Mapping[str, str], batches: Seq
     """
     names = ", ".join([*map(quoted, columns), *ADDED_COLUMNS])
     rows = "\nunion all\n".join(batch_rows(table, columns, loaded) for loaded in batches)
-    return f"insert into `{delta}` ({names})\n{rows}"
+    return f"insert into {quoted_table(delta)} ({names})\n{rows}"
 
 
 def send(client: bigquery.Client, table: Table, statement: str, job_id: str) -> None:

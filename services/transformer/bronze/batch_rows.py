@@ -28,6 +28,7 @@ _EXACTLY_HELD = {
 """By type, the other types whose every value it holds."""
 
 _ENDS_A_LITERAL = re.compile('[\x00-\x1f"\\\\\x7f\x85\u2028\u2029]')
+_TABLE = re.compile(r"[A-Za-z0-9:.-]+\.[A-Za-z0-9_]+\.[A-Za-z0-9_]+")
 _IN_NO_NAME = re.compile("[`\\\\\x00-\x1f]")
 
 
@@ -63,6 +64,17 @@ def quoted(name: str) -> str:
     if not name or _IN_NO_NAME.search(name):
         raise ValueError(f"not a column's name: {name!r}")
     return f"`{name}`"
+
+
+def quoted_table(table_id: str) -> str:
+    """A table's id, project.dataset.table, quoted.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not _TABLE.fullmatch(table_id):
+        raise ValueError(f"not a table, project.dataset.table: {table_id!r}")
+    return f"`{table_id}`"
 
 
 def bronze_columns(table: Table, held: Mapping[str, str], batches: Sequence[Loaded]) -> dict[str, str]:
@@ -122,7 +134,7 @@ def batch_rows(table: Table, columns: Mapping[str, str], loaded: Loaded) -> str:
         f"{read_at} as _extracted_at",
         f"cast({quoted(deleted) if deleted else 'null'} as timestamp) as _deleted_at",
     ]
-    return f"select {', '.join(values)} from `{loaded.temp.id}`"  # noqa: S608 - names are checked, values are literals
+    return f"select {', '.join(values)} from {quoted_table(loaded.temp.id)}"  # noqa: S608 - names are checked, values are literals
 
 
 def _value(table: Table, batch: Batch, name: str, type_: str, brought: str | None) -> str:

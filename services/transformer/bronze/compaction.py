@@ -1,7 +1,8 @@
 """By which way loaded batches come into bronze. Pure functions.
 
 *Appended* to the delta: costs what the batches hold. *Merged* into the base, together with what waits in the delta (the
-compaction): costs what the base holds. *Made*: base, delta or view are first made as they are to be; the batches follow.
+compaction): costs what the base holds. *Made*: base, delta or view are first made as they are to be; then the batches
+follow.
 """
 
 from collections.abc import Sequence

@@ -88,8 +88,8 @@ def characters(table: Table, batches: Sequence[Loaded]) -> int:
 
 
 def _characters_of_batch(widths: int, columns: int, loaded: Loaded) -> int:
-    # A column is at its longest as ``cast(null as bignumeric) as `name`, `` or ``cast(`name` as bignumeric) as `name`, ``;
-    # a character of the source's name as six. A snapshot adds a comparison.
+    # A column is at its longest as ``cast(`name` as bignumeric) as `name`, ``; a character of the source's name as six.
+    # A snapshot adds a comparison.
     return 2 * widths + 48 * columns + 6 * len(loaded.batch.source or "") + len(loaded.temp.id) + 1_700
 
 

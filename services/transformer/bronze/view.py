@@ -1,4 +1,4 @@
-"""The view that people read as bronze: what it selects, and how it is told whether it was made like that. Pure functions.
+"""The view that people read as bronze: what it selects, and its fingerprint. Pure functions.
 
 A row's newest version is in the base, in the delta, or in both. Most keys of the base are not in the delta, and pass
 through. For the others, the versions of both are compared, as the MERGE compares them, so that the view shows at every
@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 
 from services.core.tables import Table
-from services.transformer.bronze.batch_rows import ADDED_COLUMNS, quoted
+from services.transformer.bronze.batch_rows import ADDED_COLUMNS, quoted, quoted_table
 from services.transformer.bronze.tables import BASE, DELTA
 
 _LABEL_LETTERS = 32
@@ -25,7 +25,7 @@ def bronze_view(table: Table, columns: Mapping[str, str], name: str) -> str:
         name: project.dataset.model.
     """
     names = ", ".join([*map(quoted, columns), *ADDED_COLUMNS])
-    base, delta = f"`{name}{BASE}`", f"`{name}{DELTA}`"
+    base, delta = quoted_table(f"{name}{BASE}"), quoted_table(f"{name}{DELTA}")
     if not table.key:
         return f"select {names} from {base}"  # noqa: S608 - names are checked
     same = " and ".join(f"`delta row`.{quoted(key)} = `base row`.{quoted(key)}" for key in table.key)

@@ -363,7 +363,7 @@ def test_downstream_is_due_from_the_note_until_it_is_built(store: CertainStore) 
     state.note_downstream_due()
     due = state.downstream_due()
     assert due is not None
-    state.note_downstream_built(due)
+    state.note_downstream_built(due, "d")
     assert state.downstream_due() is None
 
 
@@ -373,7 +373,7 @@ def test_a_change_during_the_build_is_due_still(store: CertainStore) -> None:
     due = state.downstream_due()
     assert due is not None
     state.note_downstream_due()
-    state.note_downstream_built(due)
+    state.note_downstream_built(due, "d")
     assert state.downstream_due() is not None
 
 
@@ -386,11 +386,11 @@ def test_a_late_note_of_an_earlier_build_takes_nothing_back(store: CertainStore)
     due = state.downstream_due()
     assert frozen is not None
     assert due is not None
-    state.note_downstream_built(due)
-    state.note_downstream_built(frozen)
+    state.note_downstream_built(due, "d")
+    state.note_downstream_built(frozen, "d")
     assert state.downstream_due() is None
     state.note_downstream_due()
-    state.note_downstream_built(frozen)
+    state.note_downstream_built(frozen, "d")
     assert state.downstream_due() is not None
 
 
@@ -402,7 +402,7 @@ def test_the_note_of_before_it_was_counted_is_read(store: CertainStore, due: boo
     state.note_downstream_due()
     up_to = state.downstream_due()
     assert up_to is not None
-    state.note_downstream_built(up_to)
+    state.note_downstream_built(up_to, "d")
     assert state.downstream_due() is None
 
 
@@ -415,7 +415,7 @@ def test_the_note_is_deleted_while_something_is_built(store: CertainStore) -> No
     document = store.get("pipeline", "downstream")
     assert document is not None
     store.delete(document)
-    state.note_downstream_built(up_to)
+    state.note_downstream_built(up_to, "d")
     state.note_downstream_due()
     assert state.downstream_due() is not None
 

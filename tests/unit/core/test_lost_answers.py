@@ -280,7 +280,7 @@ class LostAnswers(RuleBasedStateMachine):
             state.note_downstream_due()
             due = state.downstream_due()
             assert due is not None, "somebody else has built what has only just changed"
-            state.note_downstream_built(due)
+            state.note_downstream_built(due, "d")
         except TransientError:
             return
         assert PipelineState(certain(self.raw)).downstream_due() is None

@@ -1,5 +1,6 @@
 """What is handed to dbt: what dbt_project.yml says is in the variable, and no more than fits into a statement."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ from services.core.batch import Batch, BatchState
 from services.core.tables import Column, ColumnType, Mode, Table
 from services.core.warehouse import TempTable
 from services.core.window import Window
-from services.transformer.bronze.batch_rows import Loaded
+from services.transformer.bronze.batch_rows import ADDED_COLUMNS, Loaded, batch_rows
 from services.transformer.bronze.handover import (
     MOST_BATCHES,
     MOST_CHARACTERS,
@@ -18,6 +19,8 @@ from services.transformer.bronze.handover import (
     handed_over,
     that_fit,
 )
+from services.transformer.bronze.tables import BronzeTables, Part
+from services.transformer.bronze.view import bronze_view, definition
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
 COLUMNS = [Column(name="id", type=ColumnType.INT64, required=True), Column(name="gone", type=ColumnType.DATE)]
@@ -49,45 +52,57 @@ def loaded(batch_id: str, columns: dict[str, str] = HASHED, **facts: Any) -> Loa
     return Loaded(Batch(**fixed | facts), TempTable(f"p.temp.a__{batch_id}", columns, 3))
 
 
+NOTHING = BronzeTables("p.bronze.a_model", None, None, None)
+ALL = {"id": "INT64", "gone": "DATE"} | ADDED_COLUMNS
+MADE = BronzeTables(
+    "p.bronze.a_model", Part("p.bronze.a_model_base", ALL, 5, 500), Part("p.bronze.a_model_delta", ALL, 1, 100), "old"
+)
+
+
 def test_a_table_and_its_batches_are_told_whole() -> None:
     snapshot = loaded("x", extracted_at=START).batch
-    assert handed_over(table(deletes="soft", deleted_at="gone"), snapshot, "job", [loaded("b1")]) == {
+    declared = table(deletes="soft", deleted_at="gone")
+    told = handed_over(declared, NOTHING, "as described", snapshot, "job", [loaded("b1")], delta=False)
+    view = bronze_view(declared, {"id": "INT64", "gone": "DATE"}, "p.bronze.a_model")
+    assert told == {
         "key": ["id"],
         "columns": [{"name": "id", "data_type": "INT64"}, {"name": "gone", "data_type": "DATE"}],
         "deletes": "soft",
         "merged_snapshot": {"batch_id": "x", "extracted_at": "2026-11-22T00:00:00+00:00"},
         "job_id": "job",
+        "adopt": False,
+        "view": view,
+        "definition": definition(view, "as described"),
+        "delta": False,
         "batches": [
             {
                 "table": "p.temp.a__b1",
                 "batch_id": "b1",
                 "extracted_at": "2026-11-22T00:01:00+00:00",
-                "latest": None,
-                "source": "s.a",
                 "snapshot": True,
-                "columns": [{"name": "id", "data_type": "INT64"}, {"name": "gone", "data_type": "DATE"}],
-                "deleted_at": "gone",
+                "rows": batch_rows(declared, {"id": "INT64", "gone": "DATE"}, loaded("b1")),
             }
         ],
     }
 
 
-def test_a_batch_from_before_a_column_was_declared_has_the_columns_that_it_has() -> None:
-    old = {"id": "INT64", "Note": "STRING", "_extracted_at": "TIMESTAMP"}
-    told = handed_over(table(deleted_at="gone"), None, "job", [loaded("b", old)])["batches"][0]
-    assert told["columns"] == [{"name": "id", "data_type": "INT64"}, {"name": "Note", "data_type": "STRING"}]
-    assert told["deleted_at"] is None, "its rows do not say what is deleted"
+def test_a_view_is_made_anew_only_when_its_definition_is_another() -> None:
+    told = handed_over(table(), MADE, "as described", None, "job", [], delta=True)
+    assert told["view"] is not None
+    same = dataclasses.replace(MADE, definition=told["definition"])
+    assert handed_over(table(), same, "as described", None, "job", [], delta=True)["view"] is None
+    assert handed_over(table(), same, "otherwise", None, "job", [], delta=True)["view"] is not None
+    batch = loaded("b", HASHED | {"more": "STRING"})
+    assert handed_over(table(), same, "as described", None, "job", [batch], delta=True)["view"] is not None
 
 
-def test_what_no_extraction_announced_is_of_no_later_time_and_deletes_nothing() -> None:
-    arrived = START + timedelta(hours=1)
-    declared = table(deleted_at="gone")
-    nobody = loaded("b", mode=Mode.INCREMENTAL, window=None, arrived_at=arrived)
-    file = loaded("c", mode=Mode.INCREMENTAL, window=None, arrived_at=arrived, source="gs://bucket/a.parquet#7")
-    told = handed_over(declared, None, "job", [nobody, file])["batches"]
-    assert [each["latest"] for each in told] == ["2026-11-22T01:00:00+00:00"] * 2
-    assert [each["deleted_at"] for each in told] == [None, "gone"], "a file brings deleted rows back as they were"
-    assert [each["source"] for each in told] == ["s.a", "gs://bucket/a.parquet#7"]
+def test_a_table_from_before_is_adopted_once() -> None:
+    before = BronzeTables("p.bronze.a_model", None, None, None, Part("p.bronze.a_model", {"old": "INT64"}, 5, 500))
+    told = handed_over(table(), before, "", None, "job", [], delta=False)
+    assert (told["adopt"], [column["name"] for column in told["columns"]]) == (True, ["old", "id", "gone"])
+    assert not handed_over(table(), dataclasses.replace(before, base=MADE.base), "", None, "job", [], delta=False)[
+        "adopt"
+    ]
 
 
 @pytest.mark.parametrize(("width", "most"), [(2, MOST_BATCHES), (200, MOST_BATCHES), (1_500, 20)])

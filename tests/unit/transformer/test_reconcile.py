@@ -1,5 +1,6 @@
 """Reconcile on a real state, with dbt and BigQuery as stand-ins: what is noted after what, and who stops whom."""
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from google.api_core.exceptions import Conflict, Forbidden, NotFound
+from google.api_core.exceptions import Conflict, Forbidden, NotFound, ServiceUnavailable
 from google.cloud.bigquery import SchemaField
 
 from services.core.batch import Batch, BatchState, Step
@@ -23,7 +24,9 @@ from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
 from services.core.tables import Column, ColumnType, Mode, Table, Tables
 from services.core.window import Window
-from services.transformer.bronze.handover import MOST_BATCHES
+from services.transformer.bronze.batch_rows import ADDED_COLUMNS
+from services.transformer.bronze.handover import MOST_BATCHES, view_definition
+from services.transformer.bronze.tables import BASE, DEFINITION, DELTA, BronzeTables, Part
 from services.transformer.dbt_project import DbtError, DbtProject, NodeResult
 from services.transformer.reconcile import LEASE, Transformer
 from tests.jobs import Jobs
@@ -51,17 +54,37 @@ class Client(Jobs):
         super().__init__()
         self.dropped: list[str] = []
         self.hashed: set[str] = set()
+        self.definitions: dict[str, str] = {}
+        """Of the views, by model."""
+        self.based: dict[str, int] = {}
+        """Bytes of bases, by model; those have a delta, too."""
+        self.delta_rows = 0
+        self.refused_inserts: str | None = None
+        """The reason why an INSERT's job fails."""
+        self.loses_answers = False
         self.there, self.gone = 0, 0
         """Rows of bronze, and those of them that any snapshot would find gone."""
 
     def list_tables(self, dataset: str, **_: Any) -> list[SimpleNamespace]:
-        return [SimpleNamespace(table_id=table.bronze_model) for table in TABLES.tables]
+        models = [table.bronze_model for table in TABLES.tables]
+        return [SimpleNamespace(table_id=name) for model in models for name in (model, f"{model}{BASE}")]
 
     def get_table(self, table_id: str, **_: Any) -> SimpleNamespace:
-        if table_id.rsplit(".", 1)[-1] not in self.hashed:
+        project, dataset, name = table_id.split(".")
+        named = {"project": project, "dataset_id": dataset, "table_id": name}
+        if name in self.definitions:
+            return SimpleNamespace(table_type="VIEW", labels={DEFINITION: self.definitions[name]}, **named)
+        model = name.removesuffix(BASE).removesuffix(DELTA)
+        if name in self.hashed:
+            types, rows, size = {"id": "INTEGER", "_extracted_at": "TIMESTAMP"}, 1, 100
+        elif model in self.based and model != name:
+            of_delta = name.endswith(DELTA)
+            types = {"id": "INTEGER"} | ADDED_COLUMNS
+            rows, size = (self.delta_rows, 100 * self.delta_rows) if of_delta else (5, self.based[model])
+        else:
             raise NotFound(table_id)  # type: ignore[no-untyped-call]
-        schema = [SchemaField("id", "INTEGER"), SchemaField("_extracted_at", "TIMESTAMP")]
-        return SimpleNamespace(schema=schema, num_rows=1)
+        schema = [SchemaField(column, type_) for column, type_ in types.items()]
+        return SimpleNamespace(schema=schema, num_rows=rows, num_bytes=size, table_type="TABLE", labels={}, **named)
 
     def delete_table(self, table_id: str, **_: Any) -> None:
         self.dropped.append(table_id)
@@ -69,7 +92,11 @@ class Client(Jobs):
     def query(self, statement: str, job_id: str | None = None, **_: Any) -> Any:
         if job_id is None:
             return SimpleNamespace(result=lambda **_: [(self.there, self.gone)])
-        return self.send(job_id, statement)
+        inserts = statement.startswith("insert into")
+        job = self.send(job_id, statement, rows=1, reason=self.refused_inserts if inserts else None)
+        if inserts and self.loses_answers:
+            raise ServiceUnavailable("no answer")  # type: ignore[no-untyped-call]
+        return job
 
 
 @dataclass
@@ -89,25 +116,35 @@ class Dbt:
     stages: list[tuple[str, str]] = field(default_factory=list)
     """What each was run for, and for whom."""
     during: Callable[[], None] = lambda: None
+    defined: str = "as ever"
+    """How silver and gold are defined."""
 
     def parsed(self) -> None:
         return
+
+    def described(self, model: str) -> str:
+        return model
+
+    def definition(self) -> str:
+        return self.defined
 
     def run(self, stage: str, arguments: list[str], variables: dict[str, Any] | None = None) -> list[NodeResult]:
         self.runs.append(arguments)
         self.stages.append((stage, job_labels(stage).get("credix_run", "")))
         self.variables.append(variables or {})
         self.during()
-        names = arguments[2:] if arguments[0] == "run" else ["gold"]
+        names = ["gold"] if "--selector" in arguments else arguments[2:]
         tables = (variables or {}).get("bronze", {})
         if any(batch["batch_id"] in self.breaking for table in tables.values() for batch in table["batches"]):
             raise DbtError("dbt ended without results")
         return [self._result(name, tables.get(name, {"batches": []})) for name in names]
 
     def _result(self, name: str, table: dict[str, Any]) -> NodeResult:
+        if table.get("view") and name not in self.failing:
+            self.client.definitions[name] = table["definition"]
         poison = [self.poisoned[id_] for each in table["batches"] if (id_ := each["batch_id"]) in self.poisoned]
         bad = name in self.failing or bool(poison)
-        if table["batches"] and name not in self.failing and (not poison or poison[0]):
+        if (table["batches"] or table.get("delta")) and name not in self.failing and (not poison or poison[0]):
             try:
                 self.client.send(table["job_id"], "merge", rows=1, reason=poison[0] if poison else None)
             except Conflict:
@@ -203,7 +240,7 @@ def test_a_batch_whose_hashed_table_is_gone_fails_and_does_not_stop_the_others(w
 def test_all_loaded_batches_are_merged_in_one_dbt_run(world: World) -> None:
     ids = [world.loaded("a", None, 1), world.loaded("b", None, 2), world.loaded("a", 1, 3)]
     world.transformer.reconcile("me")
-    assert [run[0] for run in world.dbt.runs] == ["run", "build"]
+    assert [stage for stage, _ in world.dbt.stages] == ["bronze", "downstream"]
     assert world.dbt.runs[0][2:] == ["a", "b"]
     assert world.dbt.merged() == [{"a": [ids[0], ids[2]], "b": [ids[1]]}]
     assert [world.state_of(id) for id in ids] == [BatchState.MERGED] * 3
@@ -253,7 +290,7 @@ def test_a_failing_gold_does_not_hold_back_the_watermark_and_is_built_when_the_e
     assert world.state.downstream_due() is not None
     world.dbt.failing = set()
     world.transformer.reconcile("me")
-    assert [run[0] for run in world.dbt.runs] == ["run", "build", "build"]
+    assert [stage for stage, _ in world.dbt.stages] == ["bronze", "downstream", "downstream"]
     assert world.state.downstream_due() is None
 
 
@@ -264,7 +301,7 @@ def test_what_a_crash_left_after_the_merge_is_finished(world: World) -> None:
     world.transformer.reconcile("me")
     assert world.state.progress("a").watermark == at(1)
     assert len(world.client.dropped) == 1
-    assert [run[0] for run in world.dbt.runs] == ["build"]
+    assert [stage for stage, _ in world.dbt.stages] == ["downstream"]
 
 
 def test_a_batch_that_is_loaded_meanwhile_is_merged_too(world: World) -> None:
@@ -272,13 +309,13 @@ def test_a_batch_that_is_loaded_meanwhile_is_merged_too(world: World) -> None:
     late: list[str] = []
 
     def during() -> None:
-        if world.dbt.runs[-1][0] == "build" and not late:
+        if world.dbt.stages[-1][0] == "downstream" and not late:
             late.append(world.loaded("b", None, 2))
 
     world.dbt.during = during
     world.transformer.reconcile("me")
     assert world.state_of(late[0]) is BatchState.MERGED
-    assert [run[0] for run in world.dbt.runs] == ["run", "build", "run", "build"]
+    assert [stage for stage, _ in world.dbt.stages] == ["bronze", "downstream", "bronze", "downstream"]
 
 
 def test_batches_that_land_together_build_gold_once(world: World) -> None:
@@ -291,7 +328,7 @@ def test_batches_that_land_together_build_gold_once(world: World) -> None:
 
     world.dbt.during = during
     world.transformer.reconcile("me")
-    assert [run[0] for run in world.dbt.runs] == ["run", "run", "build"]
+    assert [stage for stage, _ in world.dbt.stages] == ["bronze", "bronze", "downstream"]
 
 
 def test_a_holder_that_lives_is_left_to_it(world: World) -> None:
@@ -339,7 +376,7 @@ def test_two_at_once_do_the_work_once(world: World) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [run[0] for run in world.dbt.runs] == ["run", "build"]
+    assert [stage for stage, _ in world.dbt.stages] == ["bronze", "downstream"]
     assert len(results) == 3
 
 
@@ -471,7 +508,7 @@ def test_a_merge_whose_answer_was_lost_is_merged(world: World) -> None:
     batch_id = world.loaded("a", None, 1)
 
     def during() -> None:
-        if world.dbt.runs[-1][0] == "run":
+        if world.dbt.stages[-1][0] == "bronze":
             world.client.send(world.dbt.variables[-1]["bronze"]["a"]["job_id"], "merge", rows=7)
             world.dbt.failing = {"a"}  # dbt heard nothing
 
@@ -487,7 +524,7 @@ def test_a_process_that_stood_still_before_its_merge_cannot_send_it_any_more(wor
     jobs: list[str] = []
 
     def during() -> None:
-        if jobs or world.dbt.runs[-1][0] != "run":
+        if jobs or world.dbt.stages[-1][0] != "bronze":
             return
         jobs.append(world.dbt.variables[-1]["bronze"]["a"]["job_id"])
         lease = world.state.store.get("leases", LEASE)
@@ -605,3 +642,92 @@ def test_a_run_that_broke_off_is_noted_by_the_next_one(world: World) -> None:
     assert (interrupted.id, interrupted.outcome) == (killed, "interrupted")
     assert interrupted.details.keys() == finished.details.keys(), "whoever reads the one can read the other"
     assert finished.id == report.run_id
+
+
+MIB = 1024 * 1024
+
+
+def large(world: World, name: str) -> None:
+    """Give a table a base that is not small, with delta and view."""
+    world.client.based[name] = 100 * MIB
+    declared = world.transformer.tables.get(name)
+    assert declared is not None
+    found = BronzeTables(f"p.business_case_bronze.{name}", None, None, None)
+    columns = {"id": "INT64"} | ADDED_COLUMNS
+    found = dataclasses.replace(found, base=Part("b", columns, 5, 1))
+    world.client.definitions[name] = view_definition(declared, found, name, [])
+
+
+def appended(world: World) -> list[str]:
+    return [job.query for job in world.client.sent.values() if job.query.startswith("insert into")]
+
+
+def test_batches_of_a_large_table_are_appended_and_nothing_is_built(world: World) -> None:
+    large(world, "a")
+    world.state.note_downstream_built(0, "as ever")
+    ids = [world.loaded("a", None, 1), world.loaded("a", 1, 2)]
+    [report] = world.transformer.reconcile("me")
+    assert world.dbt.runs == []
+    [statement] = appended(world)
+    assert statement.startswith("insert into `p.business_case_bronze.a_delta` (`id`, _loaded_at, ")
+    assert [statement.count(f'"{id_}" as _batch_id') for id_ in ids] == [1, 1]
+    assert [world.state_of(id_) for id_ in ids] == [BatchState.MERGED] * 2
+    progress = world.state.progress("a")
+    assert (progress.watermark, progress.delta_since is not None) == (at(2), True)
+    assert [merge["way"] for merge in report.merges] == ["append"]
+    assert report.outcome() == "succeeded"
+
+
+def test_an_append_that_fails_by_its_content_is_merged_with_what_waits(world: World) -> None:
+    large(world, "a")
+    world.client.delta_rows = 3
+    world.client.refused_inserts = "invalidQuery"
+    batch_id = world.loaded("a", None, 1)
+    world.transformer.reconcile("me")
+    assert world.dbt.merged() == [{"a": [batch_id]}]
+    assert world.dbt.variables[0]["bronze"]["a"]["delta"] is True
+    assert world.state_of(batch_id) is BatchState.MERGED
+
+
+def test_an_append_that_may_pass_leaves_the_batch_loaded(world: World) -> None:
+    large(world, "a")
+    world.client.refused_inserts = "backendError"
+    batch_id, other = world.loaded("a", None, 1), world.loaded("b", None, 2)
+    with pytest.raises(TransientError, match="table a: why backendError"):
+        world.transformer.reconcile("me")
+    assert (world.state_of(batch_id), world.state_of(other)) == (BatchState.LOADED, BatchState.MERGED)
+    world.client.refused_inserts = None
+    world.transformer.reconcile("me")
+    assert world.state_of(batch_id) is BatchState.MERGED
+
+
+def test_an_append_whose_answer_was_lost_is_noted_once(world: World) -> None:
+    large(world, "a")
+    batch_id = world.loaded("a", None, 1)
+    world.client.loses_answers = True
+    world.transformer.reconcile("me")
+    assert world.state_of(batch_id) is BatchState.MERGED
+    assert len(appended(world)) == 1
+
+
+def test_a_snapshot_takes_along_what_waits_in_the_delta(world: World) -> None:
+    large(world, "a")
+    world.client.delta_rows = 3
+    world.loaded("a", None, 1, Mode.SNAPSHOT)
+    world.transformer.reconcile("me")
+    assert world.dbt.variables[0]["bronze"]["a"]["delta"] is True
+    assert world.state.progress("a").delta_since is None
+
+
+def test_views_are_built_when_their_definition_changes_and_only_then(world: World) -> None:
+    large(world, "a")
+    world.loaded("a", None, 1)
+    world.transformer.reconcile("me")
+    assert [stage for stage, _ in world.dbt.stages] == ["downstream"], "nobody has noted yet that they are built"
+    world.loaded("a", 1, 2)
+    world.transformer.reconcile("me")
+    assert [stage for stage, _ in world.dbt.stages] == ["downstream"]
+    world.dbt.defined = "otherwise"
+    world.loaded("a", 2, 3)
+    world.transformer.reconcile("me")
+    assert [stage for stage, _ in world.dbt.stages] == ["downstream"] * 2

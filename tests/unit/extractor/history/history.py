@@ -10,7 +10,7 @@ from services.core.events import ObjectFinalized
 from services.core.settings import ExtractorSettings, LoaderSettings, S, TransformerSettings, read_settings
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
-from services.core.tables import Column, ColumnType, Mode, Table, Tables
+from services.core.tables import Column, ColumnType, Compaction, Mode, Table, Tables
 from services.extractor.extraction import Extractor
 from services.extractor.progress import LoggedProgress
 from services.extractor.tasks import Task
@@ -66,6 +66,7 @@ class History:
             cursor=self.cursor,
             deletes=declared.deletes,
             bronze_model="t",
+            compaction=Compaction(max_share=1, min_base=0),
             columns=columns,
         )
         start = START[self.cells.kind]
@@ -203,12 +204,14 @@ class History:
 
         def work(process: Process) -> object:
             warehouse = Stepwise(process, "warehouse", self.warehouse)
+            dbt = SimpleNamespace(parsed=warehouse.parsed, refused={}, run=warehouse.run)
+            dbt.described, dbt.definition = lambda model: "", lambda: "views"
             transformer = Transformer(
                 settings=configured(TransformerSettings),
                 tables=Tables(version=1, tables=[self.table]),
                 state=PipelineState(cast(Any, Stepwise(process, "state", self.store))),
                 client=cast(Any, warehouse),
-                dbt=cast(DbtProject, SimpleNamespace(parsed=warehouse.parsed, refused={}, run=warehouse.run)),
+                dbt=cast(DbtProject, dbt),
                 artifacts=NoArtifacts(),
                 reports=cast(Any, SimpleNamespace(publish=lambda run_id: None)),
                 alert=lambda batch: None,

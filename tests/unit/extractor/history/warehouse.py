@@ -1,6 +1,7 @@
-"""BigQuery and dbt: temp tables, and the rule by which dbt merges them into bronze."""
+"""BigQuery and dbt: temp tables, base and delta of bronze, and the rule by which dbt merges them."""
 
 import io
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import SimpleNamespace
@@ -12,6 +13,8 @@ from google.cloud.bigquery import SchemaField
 
 from services.core.errors import DataError, TransientError
 from services.core.tables import EXTRACTED_AT, Table
+from services.transformer.bronze.batch_rows import ADDED_COLUMNS
+from services.transformer.bronze.tables import DEFINITION, DELTA
 from services.transformer.dbt_project import NodeResult
 from tests.jobs import Jobs
 from tests.unit.extractor.history.bucket import DAMAGED, Bucket
@@ -19,6 +22,12 @@ from tests.unit.extractor.history.counting import COUNTS
 
 AsNew = tuple[datetime, str]
 """What orders versions in bronze: when the row was read, and the batch."""
+
+
+_APPENDED = re.compile(
+    r'"([^"]+)" as _batch_id, greatest\(coalesce\(_extracted_at, timestamp\("([^"]+)"\).*? from `([^`]+)`'
+)
+"""Of each SELECT of an INSERT: its batch, when that was begun, and its hashed table."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +50,12 @@ class Warehouse(Jobs):
     temp: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     loaded: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """All that was ever loaded, by batch."""
-    bronze: dict[int, Held] = field(default_factory=dict)
+    base: dict[int, Held] = field(default_factory=dict)
+    delta: list[tuple[int, Held]] = field(default_factory=list)
+    definition: str | None = None
+    """Of the view over both; None as long as nothing is made."""
     failing_merges: int = 0
+    compactions: int = 0
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -64,20 +77,52 @@ class Warehouse(Jobs):
         COUNTS["batches loaded"] += 1
         return SimpleNamespace(output_rows=len(rows), job_id="job")
 
+    @property
+    def bronze(self) -> dict[int, Held]:
+        """What the view shows: the newest version of every key."""
+        shown = dict(self.base)
+        for key, version in self.delta:
+            if key not in shown or shown[key].as_new < version.as_new:
+                shown[key] = version
+        return shown
+
     def list_tables(self, dataset: str, **_: Any) -> list[SimpleNamespace]:
         names = [self.table.bronze_model, *(name.rsplit(".", 1)[-1] for name in self.temp)]
         return [SimpleNamespace(table_id=name) for name in names]
 
     def get_table(self, table_id: str, **_: Any) -> SimpleNamespace:
-        if table_id not in self.temp:
+        name = table_id.rsplit(".", 1)[-1]
+        types = {column.name: column.type.value for column in self.table.columns}
+        if table_id in self.temp:
+            return _table(table_id, types | {EXTRACTED_AT.name: "TIMESTAMP"}, len(self.temp[table_id]))
+        if self.definition is None or not name.startswith(self.table.bronze_model):
             raise NotFound(table_id)  # type: ignore[no-untyped-call]
-        schema = [SchemaField(column.name, column.type.value) for column in [*self.table.columns, EXTRACTED_AT]]
-        return SimpleNamespace(schema=schema, num_rows=len(self.temp[table_id]))
+        if name == self.table.bronze_model:
+            return SimpleNamespace(table_type="VIEW", labels={DEFINITION: self.definition})
+        return _table(table_id, types | ADDED_COLUMNS, len(self.delta if name.endswith(DELTA) else self.base))
 
     def query(self, statement: str, job_id: str | None = None, **_: Any) -> Any:
         if job_id is None:  # how many rows a snapshot would delete: here all may
             return SimpleNamespace(result=lambda **_: [(0, 0)])
-        return self.send(job_id, statement)
+        if not statement.startswith("insert into"):
+            return self.send(job_id, statement)
+        tables = _APPENDED.findall(statement)
+        if self.failing_merges or any(table not in self.temp for *_, table in tables):
+            self.failing_merges = max(0, self.failing_merges - 1)
+            return self.send(job_id, "insert", reason="backendError")
+        job = self.send(job_id, "insert", rows=0)
+        for batch_id, began, table in tables:
+            self.delta += self._versions(table, datetime.fromisoformat(began), batch_id)
+            COUNTS["batches appended"] += 1
+        return job
+
+    def _versions(self, table: str, began: datetime, batch_id: str) -> list[tuple[int, Held]]:
+        return [
+            (row["id"], Held(row["n"], (max(row["_extracted_at"], began), batch_id), False)) for row in self.temp[table]
+        ]
+
+    def described(self, model: str) -> str:
+        return ""
 
     def parsed(self) -> None:
         return
@@ -89,10 +134,12 @@ class Warehouse(Jobs):
         def result(status: str) -> list[NodeResult]:
             return [NodeResult(self.table.bronze_model, "model", status, "", 0.0, None, None)]
 
-        if arguments[0] != "run":
+        if "bronze" not in (variables or {}):
             return result("success")
         table = (variables or {})["bronze"][self.table.bronze_model]
-        if not table["batches"]:
+        if table["view"]:
+            self.definition = table["definition"]
+        if not table["batches"] and not table["delta"]:
             return result("success")
         if self.failing_merges or any(batch["table"] not in self.temp for batch in table["batches"]):
             self.failing_merges = max(0, self.failing_merges - 1)
@@ -119,19 +166,29 @@ class Warehouse(Jobs):
         taken = {as_new(batch) for batch in batches if deletes and batch["snapshot"]}
         known = {as_new(table["merged_snapshot"])} if deletes and table["merged_snapshot"] else set()
         snapshots = sorted(taken | known)
-        found = [
-            (row["id"], Held(row["n"], (max(row["_extracted_at"], as_new(batch)[0]), batch["batch_id"]), False))
-            for batch in batches
-            for row in self.temp[batch["table"]]
-        ]
+        found = [version for batch in batches for version in self._versions(batch["table"], *as_new(batch))]
+        if table["delta"]:
+            found += self.delta
         if taken:
-            found += [(key, held) for key, held in self.bronze.items() if not held.deleted]
+            found += [(key, held) for key, held in self.base.items() if not held.deleted]
         newest: dict[int, Held] = {}
         for key, version in found:
             if key not in newest or newest[key].as_new < version.as_new:
                 newest[key] = version
         for key, version in newest.items():
             gone = next((snapshot for snapshot in snapshots if version.as_new < snapshot), None)
-            held = self.bronze.get(key)
+            held = self.base.get(key)
             if held is None or held.as_new < version.as_new or (gone and held.as_new == version.as_new):
-                self.bronze[key] = Held(version.n, gone or version.as_new, gone is not None)
+                self.base[key] = Held(version.n, gone or version.as_new, gone is not None)
+        if table["delta"]:
+            self.compactions += 1
+            COUNTS["compactions"] += 1
+            if self.compactions % 2:  # else it dies before it has cleared the delta
+                self.delta = []
+
+
+def _table(table_id: str, types: dict[str, str], rows: int) -> SimpleNamespace:
+    project, dataset, name = table_id.split(".")
+    schema = [SchemaField(column, type_) for column, type_ in types.items()]
+    named = {"project": project, "dataset_id": dataset, "table_id": name, "table_type": "TABLE"}
+    return SimpleNamespace(schema=schema, num_rows=rows, num_bytes=100 * rows, labels={}, **named)

@@ -142,6 +142,31 @@ class Transformer:
                     log.info("reconcile.left_to_holder", reason=str(busy))
                     return None
 
+    def maintain(self, holder: str) -> RunReport:
+        """Do what is due once a day: merge what has waited long in deltas, and make all views anew.
+
+        Views that somebody has dropped or changed by hand are as the project defines them afterwards, and a model of
+        gold that is materialized as a table has today's rows.
+
+        Raises:
+            LeaseBusy: another process is at it.
+            Exception: the state or the warehouse does not answer.
+        """
+        report = RunReport(run_id=new_batch_id(datetime.now(UTC)), started_at=datetime.now(UTC))
+        with (
+            structlog.contextvars.bound_contextvars(run_id=report.run_id),
+            jobs_of(report.run_id),
+            holding(self.state.store, LEASE, holder, self.settings.transform_lease) as lease,
+        ):
+            self._timed(report, "bronze", lambda: self._add(report, self._bronze(report).compact(lease)))
+            self.state.note_downstream_due()
+            if (up_to := self.state.downstream_due()) is not None:
+                self._timed(report, "downstream", lambda: self._downstream(lease, report, up_to))
+            log.info("maintenance.finished", outcome=report.outcome(), seconds=report.seconds, problems=report.problems)
+            self._note(report)
+            log_cost(report.run_id, self._cost(report), self.settings.bigquery_usd_per_tib)
+        return report
+
     def _holder_lives(self) -> bool:
         """Watch the lease until it is renewed (True), or free (False)."""
         first = look(self.state.store, LEASE)
@@ -235,10 +260,14 @@ class Transformer:
         except Exception as error:
             Notes(self.state, self.alert).trouble(batches, f"{type(error).__name__}: {error}")
             raise
+        self._add(report, done)
+        return done
+
+    @staticmethod
+    def _add(report: RunReport, done: Round) -> None:
         report.merges += done.merges
         report.nodes += done.nodes
         report.problems += done.problems
-        return done
 
     def _finish(self, lease: Lease, report: RunReport) -> None:
         """Drop the hashed tables of merged batches and move the watermarks; also what a crash left undone."""
@@ -277,11 +306,6 @@ class Transformer:
         self.artifacts.keep(report.run_id, "downstream")
         report.nodes += results
         broken = [result for result in results if result.broken]
-        for result in results:
-            if result.status == "fail":
-                log.error("test.failed", test=result.name, failures=result.failures, reason=result.message)
-            elif result.status == "warn":
-                log.warning("test.warned", test=result.name, failures=result.failures, reason=result.message)
         if errors := [result for result in broken if result.status != "skipped"]:
             report.problems += [f"{result.resource_type} {result.name}: {result.message}" for result in errors]
             report.unbuilt = True

@@ -4,7 +4,6 @@ import datetime as dt
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -36,17 +35,6 @@ ARROW = pa.schema(
     ]
 )
 AT = dt.datetime(2026, 11, 22, 17, 0, 0, 123456, tzinfo=dt.UTC)
-
-
-@pytest.fixture(scope="module")
-def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-    with start_warehouse(tmp_path_factory.mktemp("emulator")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(warehouse: Warehouse) -> bigquery.Client:
-    return warehouse.client()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import datetime as dt
 import time
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,18 +10,7 @@ import requests
 from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
 
-from tests.integration.warehouse_fixture import PROJECT, Warehouse, start_warehouse
-
-
-@pytest.fixture(scope="module")
-def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-    with start_warehouse(tmp_path_factory.mktemp("emulator")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(warehouse: Warehouse) -> bigquery.Client:
-    return warehouse.client()
+from tests.integration.warehouse_fixture import PROJECT, Warehouse
 
 
 def sent(client: bigquery.Client, statement: str = "SELECT 1", **labels: str) -> str:

@@ -15,7 +15,7 @@ select * from {{ this }}
       "Bronze model " ~ model.name ~ " is run by the transformer, which hands over its declared table in var('bronze')"
     ) }}
   {%- endif -%}
-  {%- for name in ['key', 'columns', 'deletes', 'merged_snapshot', 'job_id', 'adopt', 'view', 'definition', 'delta', 'batches'] if name not in table -%}
+  {%- for name in ['key', 'columns', 'deletes', 'merged_snapshot', 'job_id', 'adopt', 'view', 'definition', 'keeps_delta', 'delta', 'batches'] if name not in table -%}
     {{ exceptions.raise_compiler_error("The table of " ~ model.name ~ " lacks '" ~ name ~ "'") }}
   {%- endfor -%}
   {%- set needed = ['table', 'batch_id', 'extracted_at', 'snapshot', 'rows'] -%}

@@ -14,7 +14,7 @@
     {%- call statement('adopt') -%} alter table {{ this }} rename to {{ adapter.quote(base.identifier) }} {%- endcall -%}
   {%- endif -%}
   {%- do make_part(base, table) -%}
-  {%- if table.key -%}{%- do make_part(delta, table) -%}{%- endif -%}
+  {%- if table.keeps_delta -%}{%- do make_part(delta, table) -%}{%- endif -%}
   {%- if table.view -%}
     {%- call statement('view') -%}
       create or replace view {{ this }}

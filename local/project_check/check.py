@@ -27,6 +27,9 @@ from services.transformer.bronze.handover import handed_over
 from services.transformer.bronze.tables import BASE, DELTA, BronzeTables, Part
 from services.transformer.dbt_project import DbtProject, NodeResult
 
+_LARGE = 10**12
+"""Bytes of a base: so that it has a delta."""
+
 _TEXTS = ("_source_table", "_batch_id")
 
 
@@ -106,6 +109,8 @@ def check_shapes(settings: TransformerSettings, shapes: Collection[Shape], googl
         project = DbtProject(settings, Tables(version=1, tables=[shape.table for shape in shapes]))
         project.parsed()
         problems = [f"shape {name}: {reason}" for name, reason in project.refused.items()]
+        made = {shape.table.bronze_model: _handed_over(warehouse, settings, shape.table, []) for shape in shapes}
+        problems += _failures(project.run("check", ["run", "--select", *made, "--no-write-json"], {"bronze": made}))
         for number in range(max(len(shape.merges) for shape in shapes)):
             variable = {
                 shape.table.bronze_model: _handed_over(
@@ -155,7 +160,9 @@ def _handed_over(
 def _found(warehouse: Warehouse, name: str) -> BronzeTables:
     """What the warehouse has of a bronze model, as the transformer looks at it."""
     held = [warehouse.held.get(f"{name}{part}") for part in (BASE, DELTA)]
-    base, delta = (Part(each.id, {f["name"]: name_of(f) for f in each.fields}, 1, 1) if each else None for each in held)
+    base, delta = (
+        Part(each.id, {f["name"]: name_of(f) for f in each.fields}, 1, _LARGE) if each else None for each in held
+    )
     return BronzeTables(name, base, delta, None)
 
 

@@ -187,7 +187,19 @@ def test_a_name_that_is_not_a_table_is_refused(dbt: Dbt, table: str) -> None:
         merge(dbt, batch(table, "bad", 0))
 
 
-FACTS = ("key", "columns", "deletes", "merged_snapshot", "job_id", "adopt", "view", "definition", "delta", "batches")
+FACTS = (
+    "key",
+    "columns",
+    "deletes",
+    "merged_snapshot",
+    "job_id",
+    "adopt",
+    "view",
+    "definition",
+    "keeps_delta",
+    "delta",
+    "batches",
+)
 
 
 @pytest.mark.parametrize("fact", FACTS)

@@ -45,7 +45,8 @@ def handed_over(
         DataError: a batch has a column that bronze's cannot hold.
     """
     columns = bronze_columns(table, found.held.columns if found.held else {}, batches)
-    view = bronze_view(table, columns, found.name)
+    keeps_delta = found.keeps_delta(table)
+    view = bronze_view(table, columns, found.name, delta=keeps_delta)
     wanted = definition(view, described)
     return {
         "key": list(table.key),
@@ -56,6 +57,7 @@ def handed_over(
         "adopt": found.base is None and found.adopted is not None,
         "view": view if found.definition != wanted else None,
         "definition": wanted,
+        "keeps_delta": keeps_delta,
         "delta": delta,
         "batches": [_batch(table, columns, loaded) for loaded in batches],
     }
@@ -64,7 +66,7 @@ def handed_over(
 def view_definition(table: Table, found: BronzeTables, described: str, batches: Sequence[Loaded]) -> str:
     """The fingerprint that a table's view is to have when batches are in bronze."""
     columns = bronze_columns(table, found.held.columns if found.held else {}, batches)
-    return definition(bronze_view(table, columns, found.name), described)
+    return definition(bronze_view(table, columns, found.name, delta=found.keeps_delta(table)), described)
 
 
 def _batch(table: Table, columns: Mapping[str, str], loaded: Loaded) -> dict[str, Any]:

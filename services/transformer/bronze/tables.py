@@ -47,6 +47,11 @@ class BronzeTables:
         """The base, or what becomes it."""
         return self.base or self.adopted
 
+    def keeps_delta(self, table: Table) -> bool:
+        """Whether the table has a delta, or is to have one: it has a key, and its base is no longer small."""
+        large = self.held is not None and self.held.size >= table.compaction.min_base
+        return bool(table.key) and (self.delta is not None or large)
+
     @property
     def delta_id(self) -> str:
         """The delta's name."""

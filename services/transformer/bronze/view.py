@@ -16,20 +16,21 @@ from services.transformer.bronze.tables import BASE, DELTA
 _LABEL_LETTERS = 32
 
 
-def bronze_view(table: Table, columns: Mapping[str, str], name: str) -> str:
+def bronze_view(table: Table, columns: Mapping[str, str], name: str, *, delta: bool) -> str:
     """The SELECT of a bronze view.
 
     Args:
-        table: the declared table. Without a key, bronze is its base.
+        table: the declared table.
         columns: bronze's, without those that it adds, in order.
         name: project.dataset.model.
+        delta: whether the table has a delta. Without one, bronze is its base.
     """
     names = ", ".join([*map(quoted, columns), *ADDED_COLUMNS])
-    base, delta = quoted_table(f"{name}{BASE}"), quoted_table(f"{name}{DELTA}")
-    if not table.key:
+    base, appended = quoted_table(f"{name}{BASE}"), quoted_table(f"{name}{DELTA}")
+    if not delta:
         return f"select {names} from {base}"  # noqa: S608 - names are checked
     same = " and ".join(f"`delta row`.{quoted(key)} = `base row`.{quoted(key)}" for key in table.key)
-    in_delta = f"exists (select 1 from {delta} as `delta row` where {same})"  # noqa: S608
+    in_delta = f"exists (select 1 from {appended} as `delta row` where {same})"  # noqa: S608
     key = ", ".join(f"`known row`.{quoted(each)}" for each in table.key)
     values = ", ".join(f"`known row`.{quoted(each)}" for each in columns)
     return (
@@ -38,7 +39,7 @@ def bronze_view(table: Table, columns: Mapping[str, str], name: str) -> str:
         f"select {names} from (\n"
         f"  select {names} from {base} as `base row` where {in_delta}\n"
         f"  union all\n"
-        f"  select {names} from {delta}\n"
+        f"  select {names} from {appended}\n"
         f") as `known row`\n"
         f"qualify row_number() over (\n"
         f"  partition by {key}\n"

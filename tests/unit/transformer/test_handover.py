@@ -63,7 +63,7 @@ def test_a_table_and_its_batches_are_told_whole() -> None:
     snapshot = loaded("x", extracted_at=START).batch
     declared = table(deletes="soft", deleted_at="gone")
     told = handed_over(declared, NOTHING, "as described", snapshot, "job", [loaded("b1")], delta=False)
-    view = bronze_view(declared, {"id": "INT64", "gone": "DATE"}, "p.bronze.a_model")
+    view = bronze_view(declared, {"id": "INT64", "gone": "DATE"}, "p.bronze.a_model", delta=False)
     assert told == {
         "key": ["id"],
         "columns": [{"name": "id", "data_type": "INT64"}, {"name": "gone", "data_type": "DATE"}],
@@ -73,6 +73,7 @@ def test_a_table_and_its_batches_are_told_whole() -> None:
         "adopt": False,
         "view": view,
         "definition": definition(view, "as described"),
+        "keeps_delta": False,
         "delta": False,
         "batches": [
             {

@@ -1,6 +1,5 @@
 """Reconcile on a real state, with dbt and BigQuery as stand-ins: what is noted after what, and who stops whom."""
 
-import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -652,9 +651,9 @@ def large(world: World, name: str) -> None:
     world.client.based[name] = 100 * MIB
     declared = world.transformer.tables.get(name)
     assert declared is not None
-    found = BronzeTables(f"p.business_case_bronze.{name}", None, None, None)
     columns = {"id": "INT64"} | ADDED_COLUMNS
-    found = dataclasses.replace(found, base=Part("b", columns, 5, 1))
+    base, delta = Part("b", columns, 5, 100 * MIB), Part("d", columns, 0, 0)
+    found = BronzeTables(f"p.business_case_bronze.{name}", base, delta, None)
     world.client.definitions[name] = view_definition(declared, found, name, [])
 
 

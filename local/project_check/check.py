@@ -129,7 +129,7 @@ def check_shapes(settings: TransformerSettings, shapes: Collection[Shape], googl
 def _unpruned(warehouse: Warehouse, shapes: Iterable[Shape]) -> list[str]:
     pruned = {f"{shape.table.bronze_model}{BASE}" for shape in shapes if shape.pruned}
     merges = [merge for merge in warehouse.merges if merge.target.id.split(".")[-1] in pruned]
-    reasons = [(merge.target.id.split(".")[-1], not_pruned(merge)) for merge in merges]
+    reasons = [(merge.target.id.split(".")[-1].removesuffix(BASE), not_pruned(merge)) for merge in merges]
     place = "macros/bronze_partitions.sql"
     return [f"shape {name} ({place}): its MERGE reads every partition: {why}" for name, why in reasons if why]
 

@@ -8,6 +8,7 @@ import datetime as dt
 import os
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -173,7 +174,10 @@ def steps(chance: random.Random, batches: list[Extracted]) -> Iterator[tuple[lis
 def test_the_view_is_what_merging_everything_gives(made: Dbt, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311  reproducible, not secret
     ways = dict.fromkeys(Way, 0)
-    feeds = [Feed(made, f"case_{number}", {"deletes": "soft", "deleted_at": "removed_on"}) for number in range(CASES)]
+    feeds = [
+        Feed(made, f"case_{number}", {"deletes": "keep" if number % 3 else "soft", "deleted_at": "removed_on"})
+        for number in range(CASES)
+    ]
     for _ in range(2):
         made.run("run", "--select", *(feed.model for feed in feeds))
     for feed in feeds:
@@ -193,7 +197,7 @@ def test_the_view_is_what_merging_everything_gives(made: Dbt, seed: int) -> None
                 feed.merge(*batches)
             if besides:
                 compact(feed, dies=besides == "died")
-            known += run
+            known += [replace(each, snapshot=each.snapshot and feed.facts["deletes"] == "soft") for each in run]
             alive, deleted = newest_and_alive(known)
             rows = feed.by_id()
             found = {
@@ -203,4 +207,4 @@ def test_the_view_is_what_merging_everything_gives(made: Dbt, seed: int) -> None
             }
             assert (found, rows.keys() - found.keys()) == (alive, deleted), f"seed {seed}, {feed.model}: {known}"
         feed.drop()
-    assert min(ways[Way.APPEND], ways[Way.MERGE]) > CASES
+    assert min(ways[Way.APPEND], ways[Way.MERGE]) >= CASES / 2

@@ -138,9 +138,9 @@ def test_a_macro_that_quotes_no_name_is_refused_in_googles_words(google: GoogleS
         tmp_path,
         [
             (
-                "macros/bronze_columns.sql",
-                "    {{ column_name(column) }}\n  {%- elif type is none and",
-                "    {{ column.name }}\n  {%- elif type is none and",
+                "macros/bronze.sql",
+                "{% for column in columns %}{{ column_name(column) }}, {% endfor %}",
+                "{% for column in columns %}{{ column.name }}, {% endfor %}",
             )
         ],
     )

@@ -1,51 +1,60 @@
-"""What a run bills, as multiples of the table: ``python -m benchmarks.billing``.
+"""What a run bills, as multiples of the table: ``python -m benchmarks.billing``; with ``--day``, what a day of 96 does.
 
 On a stack of its own, per number of rows: everything once, then for each number of changed rows one run of extractor,
 loader and transformer. Bytes are those that the local warehouse's meter says BigQuery would bill on demand
 (docs/emulator.md): processed, and billed with BigQuery's minimum of 10 MB per table and statement. ``S`` is the logical
-size of the installments in bronze. Prints a table, or JSON when it is piped.
+size of the installments in bronze. A day is 96 runs, each with the changed rows, and the audit. Prints a table, or JSON
+when it is piped.
 """
 
 import json
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from google.cloud import bigquery
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.measure import measure
 from local.cycle import Client, run_cycle
 from local.sample.spec import SampleSpec
 from local.source import connect
 from local.stack.options import StackOptions
-from services.core.warehouse import bigquery_client
+from tests.billed import Billed, billed_since, now, size_of_bronze
 from tests.pipeline import filled
 
 WAIT = timedelta(minutes=20)
 GIGABYTE = 1e9
+RUNS_OF_A_DAY = 96
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run, and what it billed."""
+    """A run, or a day of them, and what it billed."""
 
+    what: str
     rows: int
     changed: int
     size: int
     """Logical bytes of the installments in bronze."""
     statements: int
     processed: dict[str, int]
-    """Bytes by stage: bronze, silver and gold, tests, report, other."""
+    """Bytes by what they were read for."""
     processed_least: int
     """Bytes, if every block of a clustered table is left out that can be."""
     billed: int
+
+    @classmethod
+    def of(cls, what: str, rows: int, changed: int, size: int, billed: Billed) -> "Run":
+        """What a span billed."""
+        reading = [size for _, size in billed.statements if size]
+        return cls(what, rows, changed, size, len(reading), billed.by_stage(), billed.least, billed.billed)
 
     @property
     def multiple(self) -> float:
@@ -53,70 +62,77 @@ class Run:
         return sum(self.processed.values()) / self.size
 
 
-def change(client: Client, rows: int) -> None:
+def change(client: Client, rows: int, seed: int = 0) -> None:
     """Change so many installments at the source, spread over the table."""
     if rows:
         with connect(client.stack.postgres) as source:
             source.execute(
                 "UPDATE oltp.business_case_installments SET paid_amount_in_cents = paid_amount_in_cents + 1, "
                 "invoice_issue_date = current_date WHERE asset_id IN (SELECT asset_id FROM "
-                "oltp.business_case_installments ORDER BY md5(asset_id::text) LIMIT %s)",
-                [rows],
+                "oltp.business_case_installments ORDER BY md5(asset_id::text || %s) LIMIT %s)",
+                [str(seed), rows],
             )
 
 
-def jobs_since(warehouse: bigquery.Client, began: datetime) -> Iterator[bigquery.QueryJob]:
-    """The query jobs that began since then."""
-    for job in warehouse.list_jobs(min_creation_time=began, all_users=True):
-        if isinstance(job, bigquery.QueryJob) and job.created and job.created >= began:
-            yield job
-
-
-def stage_of(job: bigquery.QueryJob) -> str:
-    """What a job was for, by its labels."""
-    labels = job.labels
-    if labels.get("credix_kind") in ("test", "unit_test"):
-        return "tests"
-    if labels.get("credix_layer") == "bronze":
-        return "bronze"
-    if labels.get("credix_layer") in ("silver", "gold"):
-        return "silver and gold"
-    return {"report": "report"}.get(labels.get("credix_stage", ""), "other")
-
-
-def measured(client: Client, rows: int, changed: int) -> Run:
+def run_once(client: Client, changed: int, seed: int = 0) -> Billed:
     """Change rows, run everything, and read what the jobs billed."""
-    warehouse = bigquery_client(client.variables["GCP_PROJECT"], "US")
-    change(client, changed)
-    began = datetime.now(UTC)
+    change(client, changed, seed)
+    began = now()
     run_cycle(client, WAIT)
-    processed: Counter[str] = Counter()
-    least = billed = statements = 0
-    for job in jobs_since(warehouse, began):
-        statements += 1
-        processed[stage_of(job)] += job.total_bytes_processed or 0
-        billed += job.total_bytes_billed or 0
-        # Of the local warehouse's own: the client has no name for it.
-        least += int(job._properties["statistics"].get("query", {}).get("leastBytesProcessed", 0))
-    table = f"{client.variables['GCP_PROJECT']}.{client.variables['DATASET_BRONZE']}.installments"
-    whole = warehouse.query(f"select * from `{table}`", bigquery.QueryJobConfig(dry_run=True, use_query_cache=False))
-    return Run(rows, changed, int(whole.total_bytes_processed or 0), statements, dict(processed), least, billed)
+    return billed_since(client, began)
+
+
+def day(client: Client, rows: int, changed: int) -> list[Run]:
+    """What the runs of a day bill, the first and the last of them, and the audit."""
+    runs = [run_once(client, changed, seed) for seed in range(RUNS_OF_A_DAY)]
+    audit = audited(client)
+    size = size_of_bronze(client, "installments")
+    spans = {
+        "first run": runs[0],
+        "last run": runs[-1],
+        "96 runs": sum(runs, Billed()),
+        "audit": audit,
+        "day": sum([*runs, audit], Billed()),
+    }
+    return [Run.of(what, rows, changed, size, billed) for what, billed in spans.items()]
+
+
+def audited(client: Client) -> Billed:
+    """What the audit bills."""
+    began = now()
+    measure([sys.executable, "-m", "services.transformer", "--audit"], client.variables)
+    return billed_since(client, began)
+
+
+@contextmanager
+def stack(rows: int) -> Iterator[Client]:
+    """A pipeline that has brought everything once."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        options = StackOptions(home=folder / "stack", ephemeral=True)
+        with filled(options, SampleSpec(rows=rows, seed=5)) as client:
+            run_cycle(client, WAIT)
+            # The second run makes the delta of a table that is no longer small.
+            run_once(client, 1)
+            yield client
 
 
 def main(
     rows: Annotated[list[int] | None, typer.Option(help="Installments in the source; repeatable.")] = None,
     changed: Annotated[list[int] | None, typer.Option(help="Rows that change before a run; repeatable.")] = None,
+    whole_day: Annotated[bool, typer.Option("--day", help="Measure a day of 96 runs, and the audit.")] = False,
 ) -> None:
     """Measure and print."""
     runs = []
     for number in rows or [20_000, 5_000_000]:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            folder.chmod(0o755)
-            options = StackOptions(home=folder / "stack", ephemeral=True)
-            with filled(options, SampleSpec(rows=number, seed=5)) as client:
-                run_cycle(client, WAIT)
-                runs += [measured(client, number, each) for each in changed or [0, 40, 1_000, 100_000]]
+        with stack(number) as client:
+            if whole_day:
+                runs += day(client, number, (changed or [1_000])[0])
+                continue
+            for each in changed or [0, 40, 1_000, 100_000]:
+                billed = run_once(client, each)
+                runs.append(Run.of("run", number, each, size_of_bronze(client, "installments"), billed))
     show(runs)
 
 
@@ -126,15 +142,15 @@ def show(runs: list[Run]) -> None:
         sys.stdout.write(json.dumps([asdict(run) | {"multiple": round(run.multiple, 3)} for run in runs]) + "\n")
         return
     table = Table(title="Bytes that a run bills, as multiples of the installments in bronze (S)", title_justify="left")
-    stages = sorted({stage for run in runs for stage in run.processed})
-    for heading in ("rows", "S, MB", "changed", "statements", *stages, "processed", "at least", "billed, GB"):
+    stages = sorted({stage for run in runs for stage, size in run.processed.items() if size})
+    for heading in ("", "rows", "S, MB", "changed", "statements", *stages, "processed", "at least", "billed, GB"):
         table.add_column(heading, justify="right")
     for run in runs:
-        multiples = [f"{run.processed.get(stage, 0) / run.size:.2f}" for stage in stages]
-        least = f"{run.processed_least / run.size:.2f}"
+        multiples = [f"{run.processed.get(stage, 0) / run.size:.3f}" for stage in stages]
+        least = f"{run.processed_least / run.size:.3f}"
         table.add_row(
-            *(f"{run.rows:,}", f"{run.size / 1e6:,.0f}", f"{run.changed:,}", f"{run.statements}"),
-            *(*multiples, f"{run.multiple:.2f} S", f"{least} S", f"{run.billed / GIGABYTE:.2f}"),
+            *(run.what, f"{run.rows:,}", f"{run.size / 1e6:,.0f}", f"{run.changed:,}", f"{run.statements}"),
+            *(*multiples, f"{run.multiple:.3f} S", f"{least} S", f"{run.billed / GIGABYTE:.3f}"),
         )
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 

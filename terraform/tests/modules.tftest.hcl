@@ -391,6 +391,11 @@ run "observability" {
     jobs                      = { extractor = "credix-extractor", sweep = "credix-sweep", reconcile = "credix-reconcile", observe = "credix-observe" }
     dead_letter_subscriptions = ["credix-landing-dead-letter"]
     budget                    = { billing_account = "012345-6789AB-CDEF01", amount = 50, currency = "USD" }
+    daily_query_quota_tib     = 0.5
+  }
+  assert {
+    condition     = google_cloud_quotas_quota_preference.queries[0].quota_config[0].preferred_value == "524288"
+    error_message = "The quota is in MiB."
   }
   assert {
     condition     = alltrue([for policy in concat(values(google_monitoring_alert_policy.above), values(google_monitoring_alert_policy.absent)) : length(policy.notification_channels) == 2 && length(policy.documentation[0].content) > 50])

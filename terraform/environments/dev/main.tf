@@ -48,6 +48,8 @@ module "pipeline" {
   schedules           = var.schedules
   alerts              = var.alerts
   budget              = var.budget
+
+  daily_query_quota_tib = var.daily_query_quota_tib
 }
 
 output "pipeline" {

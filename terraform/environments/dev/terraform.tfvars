@@ -44,3 +44,6 @@ alerts = {
   waiting_minutes = 180
 }
 budget = { billing_account = "012345-6789AB-CDEF01", amount = 50 }
+
+# Stops a runaway: queries of the whole project, people's too.
+daily_query_quota_tib = 0.25

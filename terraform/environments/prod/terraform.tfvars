@@ -31,3 +31,6 @@ alerts = {
   emails = ["data-engineering@credix.example", "on-call@credix.example"]
 }
 budget = { billing_account = "012345-6789AB-CDEF01", amount = 500 }
+
+# Stops a runaway: queries of the whole project, people's too.
+daily_query_quota_tib = 2

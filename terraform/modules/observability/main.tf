@@ -42,6 +42,12 @@ variable "budget" {
   default     = null
 }
 
+variable "daily_query_quota_tib" {
+  description = "Most TiB that queries may read in a day, or null."
+  type        = number
+  default     = null
+}
+
 resource "google_monitoring_notification_channel" "email" {
   for_each = toset(var.alerts.emails)
 
@@ -79,5 +85,22 @@ resource "google_billing_budget" "monthly" {
   all_updates_rule {
     monitoring_notification_channels = [for channel in google_monitoring_notification_channel.email : channel.id]
     disable_default_iam_recipients   = false
+  }
+}
+
+# What stops a runaway, where the budget only tells of it: https://cloud.google.com/bigquery/docs/custom-quotas
+resource "google_cloud_quotas_quota_preference" "queries" {
+  count = var.daily_query_quota_tib == null ? 0 : 1
+
+  parent   = "projects/${data.google_project.this.number}"
+  name     = "bigquery_googleapis_com-QueryUsagePerDay"
+  service  = "bigquery.googleapis.com"
+  quota_id = "QueryUsagePerDay"
+  # From BigQuery's 200 TiB it is a large step down, as is meant.
+  ignore_safety_checks = "QUOTA_DECREASE_PERCENTAGE_TOO_HIGH"
+
+  quota_config {
+    # In MiB.
+    preferred_value = tostring(floor(var.daily_query_quota_tib * 1024 * 1024))
   }
 }

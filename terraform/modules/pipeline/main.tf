@@ -26,6 +26,7 @@ locals {
     var.source_database.cloud_sql_instance == "" ? [] : ["sqladmin.googleapis.com"],
     var.network == null ? [] : ["compute.googleapis.com"],
     var.budget == null ? [] : ["billingbudgets.googleapis.com"],
+    var.daily_query_quota_tib == null ? [] : ["cloudquotas.googleapis.com"],
   )
   display_name = join(" ", compact([var.prefix, var.environment, var.qualifier]))
 
@@ -225,6 +226,7 @@ module "observability" {
   jobs                      = module.services.jobs
   dead_letter_subscriptions = values(module.messaging.dead_letter_subscriptions)
   budget                    = var.budget
+  daily_query_quota_tib     = var.daily_query_quota_tib
   depends_on                = [google_project_service.api]
 }
 

@@ -395,3 +395,13 @@ variable "budget" {
     error_message = "billing_account looks like 012345-6789AB-CDEF01."
   }
 }
+
+variable "daily_query_quota_tib" {
+  description = "Most TiB that all queries in the project may read in a day, people's too; null for BigQuery's own limit of 200. Beyond it queries are refused until midnight Pacific time: the pipeline waits, and goes on."
+  type        = number
+  default     = null
+  validation {
+    condition     = var.daily_query_quota_tib == null ? true : var.daily_query_quota_tib > 0
+    error_message = "daily_query_quota_tib is more than 0, or null."
+  }
+}

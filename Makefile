@@ -59,6 +59,7 @@ benchmark: benchmark-setup ## measure extractor and transformer: ratios, in one 
 	$(BIN)/python -m benchmarks.extraction incremental
 	$(BIN)/python -m benchmarks.extraction start
 	$(BIN)/python -m benchmarks.transformation
+	$(BIN)/python -m benchmarks.freshness
 	$(BIN)/python -m benchmarks.billing --rows 20000
 
 soak: setup ## random faults for ten minutes, then source and bronze compared: make soak MINUTES=60 SEED=3

@@ -65,7 +65,7 @@ class Run(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: str
-    service: Literal["extractor", "transformer", "sweep", "report", "observer"]
+    service: Literal["extractor", "transformer", "sweep", "report", "observer", "audit"]
     """report: of one that was published without a run of the transformer."""
     started_at: AwareDatetime
     finished_at: AwareDatetime

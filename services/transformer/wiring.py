@@ -9,6 +9,7 @@ from services.core.warehouse import bigquery_client
 from services.transformer.artifacts import BucketArtifacts
 from services.transformer.dbt_project import DbtProject
 from services.transformer.observability.observation import Observer
+from services.transformer.quality.audit import Auditor
 from services.transformer.reconcile import Transformer
 from services.transformer.report.publish import RunReports
 
@@ -32,15 +33,25 @@ def open_transformer(settings: TransformerSettings, tables: Tables) -> Transform
         client=client,
         dbt=DbtProject(settings, tables),
         artifacts=BucketArtifacts(settings, objects),
-        reports=RunReports(settings, tables, state, objects, client),
+        reports=RunReports(settings, tables, state, objects),
         alert=alert,
     )
 
 
 def open_reports(settings: TransformerSettings, tables: Tables) -> RunReports:
     """What publishes the run report, on the same."""
-    client = bigquery_client(settings.gcp_project, settings.bigquery_location)
-    return RunReports(settings, tables, open_state(settings), GcsObjectStore(settings.gcp_project), client)
+    return RunReports(settings, tables, open_state(settings), GcsObjectStore(settings.gcp_project))
+
+
+def open_auditor(settings: TransformerSettings, tables: Tables) -> Auditor:
+    """What makes audits, on the same."""
+    return Auditor(
+        settings=settings,
+        tables=tables,
+        state=open_state(settings),
+        client=bigquery_client(settings.gcp_project, settings.bigquery_location),
+        dbt=DbtProject(settings, tables),
+    )
 
 
 def open_observer(settings: TransformerSettings) -> Observer:

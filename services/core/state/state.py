@@ -66,7 +66,7 @@ class Run(BaseModel):
 
     id: str
     service: Literal["extractor", "transformer", "sweep", "report", "observer", "audit"]
-    """report: of one that was published without a run of the transformer."""
+    """report: an older version's, of a report that was published without a run of the transformer."""
     started_at: AwareDatetime
     finished_at: AwareDatetime
     outcome: str

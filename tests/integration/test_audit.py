@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.api_core.exceptions import ServiceUnavailable
 from google.cloud import bigquery
 
 from services.core.batch import BatchState
@@ -201,12 +202,10 @@ def test_a_failure_in_a_batch_stands_until_an_audit_has_seen_it(place: Place, au
 def test_a_warehouse_that_is_away_leaves_the_last_audit_and_says_so(
     place: Place, auditor: Auditor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from google.api_core.exceptions import ServiceUnavailable
-
     first = audited(auditor)
 
     def away(*_: Any) -> Any:
-        raise ServiceUnavailable("away")
+        raise ServiceUnavailable("away")  # type: ignore[no-untyped-call]
 
     monkeypatch.setattr(audit_module, "ask", away)
     report = audited(auditor)

@@ -50,10 +50,10 @@ def verdict(facts: Facts) -> Verdict:
         problems = "; ".join(map(str, run.details.get("problems", []))) or "the log says why"
         said, tone = [f"the last run failed: {problems}"], "bad"
     counts: Counter[Cause] = Counter()
-    failing = 0
+    failing = len(_with(facts, "fail"))
     for need in facts.needs:
         if need.cause is Cause.TESTS_FAILED:
-            failing += need.count  # told below
+            failing = max(failing, need.count)  # told below
         elif need.cause is not Cause.DOWNSTREAM_FAILED:  # that is the last run, or is told below
             counts[need.cause] += need.count
         elif not said:

@@ -55,8 +55,10 @@ def log_results(results: Iterable[NodeResult], **facts: str) -> None:
         facts: what else is told of each.
     """
     for result in results:
-        told = {**facts, "test": result.name, "failures": result.failures, "reason": result.message}
+        test, failures, reason = result.name, result.failures, result.message
         if result.status == "warn":
-            log.warning("test.warned", **told)
+            log.warning("test.warned", test=test, failures=failures, reason=reason, **facts)
+        elif result.status == "fail":
+            log.error("test.failed", test=test, failures=failures, reason=reason, **facts)
         elif result.status != "pass":
-            log.error("test.failed" if result.status == "fail" else "test.not_run", **told)
+            log.error("test.not_run", test=test, reason=reason, **facts)

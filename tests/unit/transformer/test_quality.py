@@ -105,10 +105,12 @@ def test_what_cannot_be_asked_of_the_rows_says_why(test: DataTest, why: str) -> 
 
 def test_relations_become_queries_of_the_rows_each_after_what_it_reads() -> None:
     found = planned(data_test("t", "cleaner"), data_test("u", "orders"))
+    counts = "cast(null as string) as name, cast(count(*) as int64) as number, "
+    counts += "count(*) != 0 as warns, count(*) != 0 as fails"
     statement = found.statement(found.tests, "select 1 as x")
     assert (
         statement
-        == """with `rows of orders` as (
+        == f"""with `rows of orders` as (
 select 1 as x
 ),
 `rows of orders_clean` as (
@@ -117,12 +119,12 @@ select * from `rows of orders`
 `rows of cleaner` as (
 select * from `rows of orders_clean` join `rows of orders`
 )
-select 0 as part, {asked}
+select 0 as part, {counts}
 from (
 select x from `rows of cleaner` where x is null
 ) as dbt_internal_test
 union all
-select 1 as part, {asked}
+select 1 as part, {counts}
 from (
 select x from `rows of orders` where x is null
 ) as dbt_internal_test"""

@@ -225,3 +225,20 @@ def test_without_a_merged_batch_there_is_nothing_to_audit(place: Place, tmp_path
     report = audited(auditor)
     assert report.nothing and not report.problems
     assert audits(auditor.state.store).newest is None
+
+
+def test_a_model_of_gold_that_is_a_table_is_built_anew(place: Place, auditor: Auditor) -> None:
+    config = place.dbt.parsed().nodes[f"model.credix.{SUMMARY}"].config
+    gold = f"{place.datasets.gold}.{SUMMARY}"
+    config.materialized = "table"
+    try:
+        place.build(SUMMARY)
+        assert place.client.get_table(gold).table_type == "TABLE"
+        place.client.query(f"delete from {gold} where true").result()
+        report = audited(auditor)
+    finally:
+        config.materialized = "view"
+        place.client.delete_table(gold)
+        place.build(SUMMARY)
+    assert report.problems == []
+    assert sum(group.count for group in report.figures["tiers"]) >= 40

@@ -39,6 +39,9 @@ FIGURES = {
 }
 """What is counted for the run report: a model's rows by a column. A project without the model has no such figure."""
 
+TABLES = frozenset({"table", "incremental"})
+"""Materializations of models that hold rows of their own. A bronze model has another."""
+
 log = structlog.get_logger()
 
 
@@ -51,7 +54,7 @@ class AuditReport:
     nodes: list[NodeResult] = field(default_factory=list)
     figures: dict[str, list[Group]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    """Per step: compile, ask."""
+    """Per step: compile, tables, ask."""
     problems: list[str] = field(default_factory=list)
     """What could not be tested or counted, and why."""
     nothing: bool = False
@@ -106,11 +109,7 @@ class Auditor:
             log.info("audit.nothing", reason="bronze has no batch yet")
             return report
         with structlog.contextvars.bound_contextvars(audit_id=report.id), jobs_of(report.id):
-            unseen = {
-                batch.id: batch.table
-                for state in (BatchState.LOADED, BatchState.HELD)
-                for batch in self.state.batches_in(state)
-            }
+            unseen = self._unseen()
             try:
                 self._ask(report)
             except (GoogleAPICallError, DbtError) as error:
@@ -119,26 +118,24 @@ class Auditor:
                 note_audit_trouble(self.state.store, Trouble(at=started_at, why=why))
                 log.error("audit.failed", reason=why)
             else:
-                self._note(report, unseen)
-            run = Run(
-                id=report.id,
-                service="audit",
-                started_at=started_at,
-                finished_at=datetime.now(UTC),
-                outcome=report.outcome(),
-                details=report.details(),
-            )
-            log.info("audit.finished", outcome=run.outcome, tests=len(report.nodes), seconds=report.seconds)
-            note_with_cost(self.state, self.client, run, self.settings.bigquery_usd_per_tib)
-            nothing = AuditReport(report.id, started_at).details()
-            note_interrupted(self.state, self.client, "audit", STAGES, started_at, nothing)
+                note_audit(self.state.store, _noted(report), unseen)
+            self._note_run(report)
         return report
+
+    def _unseen(self) -> dict[str, list[str]]:
+        """By table, the batches that are not in bronze, and may have been tested."""
+        found: dict[str, list[str]] = {}
+        for state in (BatchState.LOADED, BatchState.HELD):
+            for batch in self.state.batches_in(state):
+                found.setdefault(batch.table, []).append(batch.id)
+        return found
 
     def _ask(self, report: AuditReport) -> None:
         with _timed(report, "compile"):
             project = compiled_project(self.dbt)
-        groups = figures(project)
-        tests = [test for test in project.tests if test.sql is not None]
+        with _timed(report, "tables"):
+            self._rebuild(report, project)
+        tests, groups = [test for test in project.tests if test.sql is not None], figures(project)
         parts: list[Part] = [*tests, *groups]
         with _timed(report, "ask"):
             answers = ask(self.client, parts, fused, job_labels("audit"))
@@ -148,6 +145,7 @@ class Auditor:
             else:
                 report.nodes.append(judged(test, answer.rows[0], answer.seconds))
         report.nodes += [broken(test, f"dbt: {test.why_not}") for test in project.tests if test.sql is None]
+        report.problems += [f"test {node.name}: {node.message}" for node in report.nodes if node.status == "error"]
         for group, answer in zip(groups, answers[len(tests) :], strict=True):
             if answer.refused is not None:
                 report.problems.append(f"figure {group.name}: {answer.refused}")
@@ -155,20 +153,38 @@ class Auditor:
                 counted = [Group(name=str(row.name), count=row.number or 0) for row in answer.rows]
                 report.figures[group.name] = sorted(counted, key=lambda each: (-each.count, each.name))
         log_results(report.nodes)
-        report.problems += [f"test {node.name}: {node.message}" for node in report.nodes if node.status == "error"]
 
-    def _note(self, report: AuditReport, unseen: dict[str, str]) -> None:
-        by_table: dict[str, list[str]] = {}
-        for batch_id, table in unseen.items():
-            by_table.setdefault(table, []).append(batch_id)
-        audit = Audit(
+    def _rebuild(self, report: AuditReport, project: Compiled) -> None:
+        """Build models that are tables anew: what they hold is as old as the last time."""
+        tables = sorted(model.name for model in project.models.values() if model.materialized in TABLES)
+        if tables:
+            results = self.dbt.run("audit", ["run", "--select", *tables])
+            report.problems += [f"model {each.name}: {each.message}" for each in results if each.broken]
+
+    def _note_run(self, report: AuditReport) -> None:
+        run = Run(
             id=report.id,
-            at=report.started_at,
-            seconds=round(sum(report.seconds.values()), 3),
-            tests=as_noted(report.nodes),
-            figures=report.figures,
+            service="audit",
+            started_at=report.started_at,
+            finished_at=datetime.now(UTC),
+            outcome=report.outcome(),
+            details=report.details(),
         )
-        note_audit(self.state.store, audit, by_table)
+        log.info("audit.finished", outcome=run.outcome, tests=len(report.nodes), seconds=report.seconds)
+        note_with_cost(self.state, self.client, run, self.settings.bigquery_usd_per_tib)
+        nothing = AuditReport(report.id, report.started_at).details()
+        note_interrupted(self.state, self.client, "audit", STAGES, report.started_at, nothing)
+
+
+def _noted(report: AuditReport) -> Audit:
+    """What the state keeps."""
+    return Audit(
+        id=report.id,
+        at=report.started_at,
+        seconds=round(sum(report.seconds.values()), 3),
+        tests=as_noted(report.nodes),
+        figures=report.figures,
+    )
 
 
 def figures(project: Compiled) -> list[Groups]:

@@ -22,6 +22,7 @@ class Model:
     """Its SELECT; None when dbt could not compile it."""
     reads: frozenset[str] = frozenset()
     """Ids of the models and sources that it is made from."""
+    materialized: str = "view"
     rows_of: str | None = None
     """The bronze model of which each of its rows is made from one row alone: ``meta: {rows_of: …}``."""
 
@@ -92,6 +93,7 @@ def _model(node: Any) -> Model:
         relation=node.relation_name or "",
         sql=node.compiled_code,
         reads=frozenset(node.depends_on.nodes),
+        materialized=str(node.config.materialized),
         rows_of=(node.config.meta or {}).get("rows_of"),
     )
 

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from google.cloud import bigquery
@@ -20,6 +21,7 @@ from local.stack.record import Stack
 from services.core.batch import Batch, BatchState
 from services.core.gcs import GcsObjectStore
 from services.core.settings import OpsSettings
+from services.core.state.quality import Audit, audits
 from services.core.state.state import PipelineState, Run, open_state
 from services.core.tables import Tables, load_tables
 from services.core.warehouse import bigquery_client
@@ -114,7 +116,7 @@ class Cycle:
     seconds: float = 0.0
     downstream_seconds: float = 0.0
     tests: dict[str, int] = field(default_factory=dict)
-    """Number of dbt tests by status."""
+    """Number of row tests by status."""
     runs: list[Run] = field(default_factory=list)
 
 
@@ -125,9 +127,33 @@ def extract(client: Client, arguments: list[str] | None = None) -> dict[str, Any
         CycleFailed: it ended with an error.
     """
     log = client.stack.home / "logs" / "extractor.log"
+    report: dict[str, Any] = json.loads(_job(client, log, ["services.extractor", *(arguments or [])]))
+    return report
+
+
+def audit(client: Client) -> Audit:
+    """Make an audit as the Cloud Run job does; returns what it found.
+
+    Raises:
+        CycleFailed: it ended with an error.
+    """
+    log = client.stack.home / "logs" / "audit.log"
+    _job(client, log, ["services.transformer", "--audit"])
+    newest = audits(client.state.store).newest
+    if newest is None:
+        raise CycleFailed(f"there is no audit; {log}")
+    return newest
+
+
+def _job(client: Client, log: Path, command: list[str]) -> bytes:
+    """Run a module as a job, with its log in a file; returns what it printed.
+
+    Raises:
+        CycleFailed: it ended with an error.
+    """
     with log.open("ab") as stderr:
         done = subprocess.run(
-            [sys.executable, "-m", "services.extractor", *(arguments or [])],
+            [sys.executable, "-m", *command],
             env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **client.variables},
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
@@ -136,9 +162,8 @@ def extract(client: Client, arguments: list[str] | None = None) -> dict[str, Any
         )
     if done.returncode != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-        raise CycleFailed(f"the extractor ended with exit code {done.returncode}; {log}:\n{tail}")
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
+        raise CycleFailed(f"{' '.join(command)} ended with exit code {done.returncode}; {log}:\n{tail}")
+    return done.stdout
 
 
 def settle(client: Client, batch_ids: list[str], timeout: timedelta) -> list[Batch]:

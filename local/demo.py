@@ -1,5 +1,6 @@
 """The demo: two cycles of the whole pipeline on a stack of its own, checked, and told to a person."""
 
+from collections import Counter
 from datetime import datetime
 
 from rich.console import Console
@@ -7,7 +8,7 @@ from rich.panel import Panel
 from rich.table import Table as RichTable
 
 from local.comparison import Comparison
-from local.cycle import Client, Cycle, CycleFailed, run_cycle
+from local.cycle import Client, Cycle, CycleFailed, audit, run_cycle
 from local.sample.changes import SourceChanges, changes
 from local.sample.seeding import seed
 from local.sample.spec import SampleSpec
@@ -15,6 +16,7 @@ from local.source import connect
 from local.stack.options import StackOptions
 from local.stack.stack import down, running
 from local.stack.steps import OnProgress
+from services.core.state.quality import Audit
 
 GOLD = ("company_payment_summary", "payment_analytics_detailed")
 
@@ -33,26 +35,30 @@ def run_demo(options: StackOptions, spec: SampleSpec, on_progress: OnProgress) -
     say = Console(stderr=True).print
     # Data, logs and report of this demo stay to be looked at; those of the one before go.
     down(options.home, remove_data=True)
-    say(f"[bold]1/5[/] starting the stack ({options.profile})")
+    say(f"[bold]1/6[/] starting the stack ({options.profile})")
     with running(options, on_progress) as stack:
         client = Client.of(stack)
-        say("[bold]2/5[/] filling PostgreSQL")
+        say("[bold]2/6[/] filling PostgreSQL")
         with connect(stack.postgres) as connection:
             rows = seed(connection, spec)
-        say("[bold]3/5[/] first cycle: everything")
+        say("[bold]3/6[/] first cycle: everything")
         first = run_cycle(client)
         compared = _checked(client, first)
-        say("[bold]4/5[/] the business goes on: new installments, payments, a company that changes status")
+        say("[bold]4/6[/] the business goes on: new installments, payments, a company that changes status")
         with connect(stack.postgres) as connection:
             changed = changes(connection, spec)
-        say("[bold]5/5[/] second cycle: only what changed")
+        say("[bold]5/6[/] second cycle: only what changed")
         second = run_cycle(client)
         compared = _checked(client, second)
         _check_only_changes(second, compared, changed)
+        say("[bold]6/6[/] the audit: all tests on everything")
+        found = audit(client)
+        _check_audit(found)
         _show_cycle(console, "First cycle: everything", first)
         _show_changes(console, changed)
         _show_cycle(console, "Second cycle: only what changed", second)
         _show_layers(console, client, rows, compared)
+        _show_audit(console, found)
         client.state.store.close()
     report = options.home / "demo-report.html"
     console.print(
@@ -102,6 +108,14 @@ def _check_only_changes(cycle: Cycle, compared: list[Comparison], changed: Sourc
             )
 
 
+def _check_audit(found: Audit) -> None:
+    """Sample data makes tests warn, and none fail."""
+    if bad := [
+        f"{test.name}: {test.status} {test.message}" for test in found.tests if test.status not in ("pass", "warn")
+    ]:
+        raise DemoFailed(f"audit {found.id}: {'; '.join(bad)}")
+
+
 def _moment(moment: datetime | None) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}" if moment else "–"
 
@@ -128,7 +142,7 @@ def _show_cycle(console: Console, title: str, cycle: Cycle) -> None:
             f"{line.merge_seconds:.1f}",
         )
     tests = ", ".join(f"{count} {status}" for status, count in cycle.tests.items() if count)
-    table.caption = f"silver, gold and tests {cycle.downstream_seconds:.1f} s; tests: {tests or 'none'}"
+    table.caption = f"silver and gold {cycle.downstream_seconds:.1f} s; tests: {tests or 'none'}"
     table.caption_justify = "left"
     console.print(table)
 
@@ -150,3 +164,11 @@ def _show_layers(console: Console, client: Client, seeded: dict[str, int], compa
     for name in GOLD:
         table.add_row(f"gold {name}", f"{client.count(client.settings.dataset_gold, name):,}", "")
     console.print(table)
+
+
+def _show_audit(console: Console, found: Audit) -> None:
+    counts = Counter(test.status for test in found.tests)
+    tests = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    console.print(f"The audit ({found.seconds:.1f} s): {tests}. Companies by payment tier:")
+    for group in found.figures.get("tiers", []):
+        console.print(f"  {group.name}: {group.count:,}")

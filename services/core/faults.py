@@ -32,6 +32,7 @@ FAULT_POINTS = {
     "loader.object_rejected": "one object is in failed/, the others are in landing/",
     "transformer.downstream_noted": "silver and gold are noted as due, the views of bronze are not made",
     "transformer.merge_noted": "the merge's job is noted, and not sent",
+    "transformer.tested": "the batches are tested and that is noted, nothing is in bronze",
     "transformer.append_noted": "the append's job is noted, and not sent",
     "transformer.appended": "the delta has the rows, the state says loaded",
     "transformer.base_merged": "the base has the rows, the delta has them still",

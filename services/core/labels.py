@@ -47,7 +47,7 @@ def job_labels(stage: str, table: str | None = None) -> dict[str, str]:
     """The labels of a job that is about to be sent.
 
     Args:
-        stage: what it is for: load, stable, hold, bronze, downstream, report, observe, void.
+        stage: what it is for: load, stable, hold, tests, bronze, downstream, audit, observe, void.
         table: the declared table that it is about, if it is about one.
     """
     labels = {"credix_stage": stage, "credix_run": _run.get(), "credix_table": table and label(table)}

@@ -96,6 +96,15 @@ class OnChange(StrEnum):
     """The next run fails until a person has read a snapshot."""
 
 
+class OnFailedTests(StrEnum):
+    """What happens with a batch whose rows do not pass a test of single rows."""
+
+    REPORT = "report"
+    """It goes on; log, status and report name the test until an audit finds the table whole."""
+    HOLD = "hold"
+    """It waits for a person."""
+
+
 class Column(Declaration):
     """One column of a table."""
 
@@ -239,6 +248,10 @@ class Table(Declaration):
     on_change: OnChange = Field(
         default=OnChange.SNAPSHOT,
         description="What happens when source or declaration changed, so that older rows can differ from bronze.",
+    )
+    on_failed_tests: OnFailedTests = Field(
+        default=OnFailedTests.REPORT,
+        description="What happens when rows of a batch fail a test: that is reported, or the batch waits for a person.",
     )
     exclude: list[str] = Field(
         default_factory=list,

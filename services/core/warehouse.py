@@ -21,10 +21,15 @@ default is ten minutes). Then whoever asked notes why it does not go on, and tri
 
 
 def bigquery_client(project: str, location: str) -> bigquery.Client:
-    """Open BigQuery, or an emulator through ``BIGQUERY_EMULATOR_HOST`` (which asks for no credentials)."""
+    """Open BigQuery, or an emulator through ``BIGQUERY_EMULATOR_HOST`` (which asks for no credentials).
+
+    A query that would bill more than ``BIGQUERY_MAX_BYTES_BILLED`` is refused, as dbt's are (dbt/profiles.yml).
+    """
     emulated = bool(os.environ.get("BIGQUERY_EMULATOR_HOST"))
+    most = os.environ.get("BIGQUERY_MAX_BYTES_BILLED")
+    usual = bigquery.QueryJobConfig(maximum_bytes_billed=int(most)) if most else None
     credentials = AnonymousCredentials() if emulated else None  # type: ignore[no-untyped-call]
-    return bigquery.Client(project=project, location=location, credentials=credentials)
+    return bigquery.Client(project=project, location=location, credentials=credentials, default_query_job_config=usual)
 
 
 def hashed_table_id(project: str, dataset: str, batch: Batch) -> str:

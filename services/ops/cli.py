@@ -20,6 +20,7 @@ from services.core.settings import OpsSettings, read_settings
 from services.core.state.state import PipelineState, open_state
 from services.core.tables import Mode, load_tables
 from services.core.telling import told
+from services.ops.audit import print_audit, read_audit
 from services.ops.cost import By, parse_since, read_costs
 from services.ops.cost_text import print_costs
 from services.ops.environment import adopt_local_stack
@@ -101,6 +102,28 @@ def status(
     else:
         print_status(found, Console(highlight=False))
     raise typer.Exit(1 if found.needs_attention else 0)
+
+
+@app.command()
+def audit(
+    run: Annotated[bool, typer.Option("--run", help="Make an audit first, as its Cloud Run job does.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, also what a pipe gets.")] = False,
+) -> None:
+    """Show how every test stands: by the newest audit, and by the batches since. Exit code 1 when one does not pass."""
+    code = 0
+    if run:
+        command = [sys.executable, "-m", "services.transformer", "--audit"]
+        code = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
+    if code > 1:
+        raise typer.Exit(code)
+    settings = read_settings(OpsSettings)
+    with _state(settings) as state:
+        found = read_audit(state)
+    if as_json or not sys.stdout.isatty():
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        print_audit(found, Console(highlight=False))
+    raise typer.Exit(code or (0 if found.sound else 1))
 
 
 @app.command()

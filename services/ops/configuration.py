@@ -24,8 +24,8 @@ Every service reads its settings from environment variables and nothing else. Th
 (`make docs`); a test fails when the two differ. Durations are ISO 8601 (`PT5M`) or seconds.
 
 Google's own clients read `STORAGE_EMULATOR_HOST`, `PUBSUB_EMULATOR_HOST`, `FIRESTORE_EMULATOR_HOST` and
-`BIGQUERY_EMULATOR_HOST` (this one with `http://`); unset, they go to Google Cloud. dbt's profiles also read
-`BIGQUERY_MAX_BYTES_BILLED`. functions-framework reads `PORT`, `WORKERS` and `THREADS`.
+`BIGQUERY_EMULATOR_HOST` (this one with `http://`); unset, they go to Google Cloud. dbt's profiles and the
+services' own queries read `BIGQUERY_MAX_BYTES_BILLED`, too. functions-framework reads `PORT`, `WORKERS` and `THREADS`.
 
 | variable | default | extractor | loader | transformer | credix | meaning |
 |---|---|---|---|---|---|---|

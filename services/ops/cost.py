@@ -10,7 +10,7 @@ from services.core.cost.price import FREE_TIB, measured_span, month, usd
 from services.core.cost.run_cost import CostLine, added, grouped
 from services.core.state.state import PipelineState, Run
 
-SENDERS = ("transformer", "report", "observer")
+SENDERS = ("transformer", "audit", "report", "observer")
 """Services whose runs send jobs that BigQuery bills; of loads and copies, all that the loader does, it bills none."""
 
 _SPAN = re.compile(r"(?P<number>[1-9]\d{0,3})(?P<unit>[hdw])")

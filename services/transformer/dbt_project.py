@@ -180,6 +180,24 @@ class DbtProject:
         Raises:
             DbtError: dbt ended without results. Failed models and tests are results, not errors.
         """
+        return [_node_result(result) for result in self._executed(stage, arguments, variables)]
+
+    def compiled(self, *select: str) -> list[Any]:
+        """Compile some nodes, without a question to the warehouse.
+
+        Args:
+            select: which, as dbt's ``--select`` names them.
+
+        Returns:
+            dbt's results: each has its ``node`` with ``compiled_code``, or a ``message`` that says why there is none.
+
+        Raises:
+            DbtError: dbt ended without results.
+        """
+        command = ["compile", "--select", *select, "--no-introspect", "--no-populate-cache", "--no-write-json"]
+        return self._executed("compile", [*command, "--quiet"], None)
+
+    def _executed(self, stage: str, arguments: list[str], variables: dict[str, Any] | None) -> list[Any]:
         with self._lock:
             runner = dbtRunner(manifest=self.parsed())
             # As an object, not as the text of `--vars`: YAML refuses, or changes, some characters of names.
@@ -189,7 +207,7 @@ class DbtProject:
             if result.exception is not None or result.result is None:
                 raise DbtError(f"dbt {' '.join(arguments)} ended without results: {result.exception}")
             execution: Any = result.result
-            return [_node_result(node) for node in execution.results]
+            return list(execution.results)
 
 
 def _names(configured: str | list[str] | None) -> list[str]:

@@ -25,6 +25,7 @@ from services.core.tables import Mode, Tables
 from services.core.warehouse import REQUEST_SECONDS, RETRY, hashed_table_id
 from services.transformer.bronze.notes import Notes, Round
 from services.transformer.bronze.round import Bronze
+from services.transformer.bronze.testing import Tester
 from services.transformer.dbt_project import DbtError, DbtProject, NodeResult
 
 LEASE = "transform"
@@ -102,6 +103,7 @@ class Transformer:
     state: PipelineState
     client: bigquery.Client
     dbt: DbtProject
+    row_tests: Tester
     artifacts: ArtifactKeeper
     reports: ReportPublisher
     alert: Callable[[Batch], object]
@@ -250,7 +252,7 @@ class Transformer:
 
     def _bronze(self, report: RunReport) -> Bronze:
         keep = partial(self.artifacts.keep, report.run_id, "bronze")
-        return Bronze(self.settings, self.tables, self.state, self.client, self.dbt, keep, self.alert)
+        return Bronze(self.settings, self.tables, self.state, self.client, self.dbt, self.row_tests, keep, self.alert)
 
     def _round(self, lease: Lease, batches: list[Batch], report: RunReport) -> Round:
         try:

@@ -9,6 +9,8 @@ from services.core.warehouse import bigquery_client
 from services.transformer.artifacts import BucketArtifacts
 from services.transformer.dbt_project import DbtProject
 from services.transformer.observability.observation import Observer
+from services.transformer.quality.audit import Auditor
+from services.transformer.quality.row_tests import RowTests
 from services.transformer.reconcile import Transformer
 from services.transformer.report.publish import RunReports
 
@@ -25,22 +27,34 @@ def open_transformer(settings: TransformerSettings, tables: Tables) -> Transform
 
         Publisher(settings.gcp_project, settings.batch_loaded_topic, settings.alert_topic).held(batch)
 
+    dbt = DbtProject(settings, tables)
     return Transformer(
         settings=settings,
         tables=tables,
         state=state,
         client=client,
-        dbt=DbtProject(settings, tables),
+        dbt=dbt,
+        row_tests=RowTests(dbt),
         artifacts=BucketArtifacts(settings, objects),
-        reports=RunReports(settings, tables, state, objects, client),
+        reports=RunReports(settings, tables, state, objects),
         alert=alert,
     )
 
 
 def open_reports(settings: TransformerSettings, tables: Tables) -> RunReports:
     """What publishes the run report, on the same."""
-    client = bigquery_client(settings.gcp_project, settings.bigquery_location)
-    return RunReports(settings, tables, open_state(settings), GcsObjectStore(settings.gcp_project), client)
+    return RunReports(settings, tables, open_state(settings), GcsObjectStore(settings.gcp_project))
+
+
+def open_auditor(settings: TransformerSettings, tables: Tables, dbt: DbtProject) -> Auditor:
+    """What makes audits, on the same, and on a parsed project."""
+    return Auditor(
+        settings=settings,
+        tables=tables,
+        state=open_state(settings),
+        client=bigquery_client(settings.gcp_project, settings.bigquery_location),
+        dbt=dbt,
+    )
 
 
 def open_observer(settings: TransformerSettings) -> Observer:

@@ -268,7 +268,7 @@ run "services" {
     region = "southamerica-east1"
     names = {
       services = { loader = "credix-loader", transformer = "credix-transformer" }
-      jobs     = { extractor = "credix-extractor", sweep = "credix-sweep", reconcile = "credix-reconcile", observe = "credix-observe" }
+      jobs     = { extractor = "credix-extractor", sweep = "credix-sweep", reconcile = "credix-reconcile", audit = "credix-audit", observe = "credix-observe" }
     }
     accounts = { extractor = "e@p.iam.gserviceaccount.com", loader = "l@p.iam.gserviceaccount.com", transformer = "t@p.iam.gserviceaccount.com" }
     facts = {
@@ -295,7 +295,7 @@ run "services" {
     error_message = "A service runs as somebody else."
   }
   assert {
-    condition     = { for key, job in google_cloud_run_v2_job.this : key => job.template[0].template[0].service_account } == { extractor = "e@p.iam.gserviceaccount.com", sweep = "l@p.iam.gserviceaccount.com", reconcile = "t@p.iam.gserviceaccount.com", observe = "t@p.iam.gserviceaccount.com" }
+    condition     = { for key, job in google_cloud_run_v2_job.this : key => job.template[0].template[0].service_account } == { extractor = "e@p.iam.gserviceaccount.com", sweep = "l@p.iam.gserviceaccount.com", reconcile = "t@p.iam.gserviceaccount.com", audit = "t@p.iam.gserviceaccount.com", observe = "t@p.iam.gserviceaccount.com" }
     error_message = "A job runs as somebody else."
   }
   assert {
@@ -327,7 +327,7 @@ run "a_setting_that_is_not_there_is_refused" {
   module { source = "../../modules/services" }
   variables {
     region              = run.services.environment["loader"]["BIGQUERY_LOCATION"]
-    names               = { services = { loader = "l", transformer = "t" }, jobs = { extractor = "e", sweep = "s", reconcile = "r", observe = "o" } }
+    names               = { services = { loader = "l", transformer = "t" }, jobs = { extractor = "e", sweep = "s", reconcile = "r", audit = "a", observe = "o" } }
     accounts            = { extractor = "e", loader = "l", transformer = "t" }
     facts               = { for name in ["project_id", "landing_bucket", "archive_bucket", "report_bucket", "artifact_bucket", "object_prefix", "state_namespace", "firestore_database", "late_after", "bigquery_location", "dataset_temp", "dataset_bronze", "dataset_silver", "dataset_gold", "dataset_elementary", "batch_loaded_topic", "alert_topic", "temp_table_days", "load_timeout", "max_bytes_billed", "usd_per_tib", "postgres_host", "postgres_port", "postgres_db", "postgres_user", "postgres_sslmode", "dead_letter_subscriptions"] : name => "x" }
     secrets             = {}
@@ -388,7 +388,7 @@ run "observability" {
     display_name              = "credix test"
     alerts                    = { emails = ["a@example.com", "b@example.com"], lag_hours = 36, waiting_minutes = 60, extraction_silent_h = 3 }
     services                  = { loader = "credix-loader", transformer = "credix-transformer" }
-    jobs                      = { extractor = "credix-extractor", sweep = "credix-sweep", reconcile = "credix-reconcile", observe = "credix-observe" }
+    jobs                      = { extractor = "credix-extractor", sweep = "credix-sweep", reconcile = "credix-reconcile", audit = "credix-audit", observe = "credix-observe" }
     dead_letter_subscriptions = ["credix-landing-dead-letter"]
     budget                    = { billing_account = "012345-6789AB-CDEF01", amount = 50, currency = "USD" }
     daily_query_quota_tib     = 0.5
@@ -429,7 +429,7 @@ run "delivery" {
     repository        = "credix-images"
     runs_as           = { extractor = "e@p.iam.gserviceaccount.com", loader = "l@p.iam.gserviceaccount.com", transformer = "t@p.iam.gserviceaccount.com" }
     services          = { loader = "credix-loader", transformer = "credix-transformer" }
-    jobs              = { extractor = "credix-extractor", sweep = "credix-sweep", reconcile = "credix-reconcile", observe = "credix-observe" }
+    jobs              = { extractor = "credix-extractor", sweep = "credix-sweep", reconcile = "credix-reconcile", audit = "credix-audit", observe = "credix-observe" }
   }
   assert {
     condition     = output.repository_condition == "assertion.repository == \"owner/name\""

@@ -106,7 +106,7 @@ COMBINED = [
     Round(
         (
             *("extractor.landed", "loader.stable_noted", "loader.loaded_unnoted", "loader.loaded", "loader.archived"),
-            "transformer.hashed_dropped",
+            *("transformer.tested", "transformer.hashed_dropped"),
         ),
         chunked=True,
     ),

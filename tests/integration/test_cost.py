@@ -15,7 +15,7 @@ import pytest
 import requests
 from google.cloud.bigquery.job import QueryJob
 
-from local.cycle import Client, extract, run_cycle
+from local.cycle import Client, audit, extract, run_cycle
 from local.sample.changes import changes
 from local.sample.spec import MIN_ROWS, SampleSpec
 from local.source import connect
@@ -34,20 +34,21 @@ BEGAN = datetime.now(UTC)
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A stack with one cycle done."""
+    """A stack with one cycle and an audit done."""
     with filled(
         StackOptions(home=tmp_path_factory.mktemp("costs"), ephemeral=True), SampleSpec(rows=MIN_ROWS)
     ) as opened:
         run_cycle(opened)
         deadline = time.monotonic() + 60
         while not (runs := opened.state.runs("transformer")) or any(not reported(run) for run in runs):
-            assert time.monotonic() < deadline, "the last a run notes is what its report cost"
+            assert time.monotonic() < deadline, "the last a run notes is what it cost"
             time.sleep(0.2)
+        audit(opened)
         yield opened
 
 
 def reported(run: Run) -> bool:
-    return run.cost is not None and any(line.stage == "report" for line in run.cost.lines)
+    return run.cost is not None and bool(run.cost.lines)
 
 
 def jobs(client: Client) -> list[Any]:
@@ -91,9 +92,10 @@ def shown(row: dict[str, Any]) -> Sums:
 
 def test_every_job_of_the_pipeline_says_its_stage_and_its_run(client: Client) -> None:
     found = jobs(client)
-    assert {job.labels.get("credix_stage") for job in found} >= {"load", "stable", "bronze", "downstream", "report"}
+    assert {job.labels.get("credix_stage") for job in found} >= {"load", "stable", "bronze", "downstream", "audit"}
     assert [job.job_id for job in found if not job.labels.get("credix_stage")] == []
     transformer = {run_label(run.id) for run in client.state.runs("transformer")}
+    transformer |= {run_label(run.id) for run in client.state.runs("audit")}
     extractor = {run_label(run.id) for run in client.state.runs("extractor")}
     for job in found:
         runs = extractor if job.labels["credix_stage"] in ("load", "stable") else transformer
@@ -195,7 +197,7 @@ def test_what_a_killed_run_billed_is_not_lost(client: Client, tmp_path: Path) ->
         assert done.returncode == 0, done.stderr
     interrupted, finished = [each for each in client.state.runs("transformer") if each.id not in known]
     assert (interrupted.outcome, finished.outcome) == ("interrupted", "succeeded")
-    for each, stages in ((interrupted, {"bronze", "downstream"}), (finished, {"downstream", "report"})):
+    for each, stages in ((interrupted, {"bronze", "downstream"}), (finished, {"downstream"})):
         sent = [job for job in jobs(client) if job.labels.get("credix_run") == run_label(each.id)]
         assert {job.labels["credix_stage"] for job in sent} == stages
         assert each.cost is not None
@@ -210,3 +212,21 @@ def load(client: Client) -> None:
     while {batch.state for id_ in batches if (batch := client.state.batch(id_))} != {BatchState.LOADED}:
         assert time.monotonic() < deadline, batches
         time.sleep(0.2)
+
+
+def test_an_audit_is_a_job_in_the_history_with_its_cost_and_asks_once(client: Client) -> None:
+    known = {each.id for each in client.state.runs("audit")}
+    done = run(client, [str(CREDIX), "audit", "--run", "--json"])
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    [made] = [each for each in client.state.runs("audit") if each.id not in known]
+    assert (shown["run_id"], made.outcome) == (made.id, "succeeded")
+    assert {test["name"] for test in shown["tests"]} == {node["name"] for node in made.details["nodes"]}
+    assert {test["status"] for test in shown["tests"]} <= {"pass", "warn"}
+    assert {"tiers", "rejected"} == shown["figures"].keys()
+    [sent] = [job for job in jobs(client) if job.labels.get("credix_run") == run_label(made.id)]
+    assert made.cost is not None
+    assert (made.cost.total.jobs, made.cost.total.billed) == (1, sent.total_bytes_billed)
+    report = client.objects.stat(client.variables["REPORT_BUCKET"], "pipeline/latest.html")
+    assert report is not None
+    assert report.created_at > made.started_at, "it has the new figures"

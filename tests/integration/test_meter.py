@@ -173,6 +173,11 @@ def test_a_dry_run_says_the_cost_and_does_nothing(client: bigquery.Client) -> No
     assert client.query("select id from m.t", config).total_bytes_processed == 80
     with pytest.raises(BadRequest, match="Unrecognized name: gone"):
         client.query("delete from m.t where gone", config)
+    job = client.query("select cast(name as int64) as n from m.t", config)  # which fails on the rows
+    assert (job.total_bytes_processed, [(field.name, field.field_type) for field in job.schema or []]) == (
+        45,
+        [("n", "INT64")],
+    )
 
 
 def test_a_job_names_the_tables_that_it_reads_and_its_slots(client: bigquery.Client) -> None:

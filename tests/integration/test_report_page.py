@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -19,10 +19,12 @@ from playwright.sync_api import Browser, Page, Route, ViewportSize, sync_playwri
 from services.core.batch import Batch, BatchError, BatchState
 from services.core.cost.run_cost import CostLine, RunCost
 from services.core.health.attention import Attention, Cause
+from services.core.health.standing import Standing
+from services.core.state.quality import Audit, Group, Status
 from services.core.state.state import Run
 from services.core.tables import Mode
 from services.core.window import Window
-from services.transformer.report.facts import Facts, Share, TableFacts
+from services.transformer.report.facts import Facts, TableFacts
 from services.transformer.report.page import render
 from services.transformer.report.reasons import FailedObject
 
@@ -80,12 +82,34 @@ NODES = [
     node("installments_rejected", "model", "success"),
     node("company_payment_summary", "model", "success", seconds=0.8),
     node("payment_analytics_detailed", "model", "success", seconds=0.6),
-    node("unique_installments_asset_id", "test", "pass", 0),
-    node("not_null_installments_asset_id", "test", "pass", 0),
-    node("accepted_values_cnpj_ws_company_status__Ativa__Baixada__Suspensa__Inapta", "test", "warn", 12),
-    node("relationships_installments_clean_buyer_tax_id__buyer_tax_id__ref_cnpj_ws_clean_", "test", "warn", 1_234),
-    node("every_company_is_in_the_summary_once", "test", "pass", 0),
 ]
+
+TESTS = [
+    ("accepted_values_cnpj_ws_company_status__Ativa__Baixada__Suspensa__Inapta", "warn", 12),
+    ("relationships_installments_clean_buyer_tax_id__buyer_tax_id__ref_cnpj_ws_clean_", "warn", 1_234),
+    ("every_company_is_in_the_summary_once", "pass", 0),
+    ("not_null_installments_asset_id", "pass", 0),
+    ("unique_installments_asset_id", "pass", 0),
+]
+
+
+def standing(name: str, status: str, failures: int, table: str | None = None) -> Standing:
+    return Standing(
+        name=name,
+        status=cast(Status, status),
+        failures=failures,
+        message="",
+        as_of=NOW - timedelta(hours=7),
+        found_by="batch" if table else "audit",
+        table=table,
+    )
+
+
+def audit(**figures: dict[str, int]) -> Audit:
+    groups = {name: [Group(name=of, count=count) for of, count in counts.items()] for name, counts in figures.items()}
+    return Audit(
+        id="20261122T182000000000Z-00000000", at=NOW - timedelta(hours=7), seconds=4.2, tests=[], figures=groups
+    )
 
 
 def cost(rows: int, *names: str) -> RunCost:
@@ -138,11 +162,13 @@ def week() -> Facts:
         batches=batches,
         failed=[],
         failed_count=0,
-        rejected=[Share("NEGATIVE_AMOUNT", 31), Share("MISSING_EXPECTED_AMOUNT", 4)],
-        tiers=[
-            Share("HIGH_RISK", 8_112), Share("GOOD", 5_040), Share("EXCELLENT", 3_911), Share("NO_HISTORY", 1_204),
-            Share("FAIR", 640), Share("POOR", 211),
-        ],
+        audit=audit(
+            rejected={"NEGATIVE_AMOUNT": 31, "MISSING_EXPECTED_AMOUNT": 4},
+            tiers={
+                "HIGH_RISK": 8_112, "GOOD": 5_040, "EXCELLENT": 3_911, "NO_HISTORY": 1_204, "FAIR": 640, "POOR": 211,
+            },
+        ),
+        tests=[standing(*test) for test in TESTS],
     )  # fmt: skip
 
 
@@ -151,8 +177,7 @@ def trouble() -> Facts:
     failed = batch(1, BatchState.FAILED, rows=HUGE, error=BatchError(code="part_changed", message=HTML))
     waiting = batch(0.5, BatchState.LANDED, table=LONG, load_attempts=3, trouble=LONG, drift=[HTML, LONG])
     merged = batch(2, BatchState.MERGED, rows=HUGE, unrepresentable={LONG: HUGE})
-    nodes = [*NODES, node(LONG, "test", "fail", HUGE, seconds=86_400)]
-    nodes.append(node(HTML, "model", "success", seconds=12_345.678))
+    nodes = [*NODES, node(HTML, "model", "success", seconds=12_345.678)]
     return replace(
         week(),
         project=LONG[:30],
@@ -172,15 +197,15 @@ def trouble() -> Facts:
             Attention(cause=Cause.BATCH_FAILED, about=LONG, table=LONG, count=HUGE, what="failed", cure="Correct it"),
             Attention(cause=Cause.LATE, about="installments", table="installments", what="late", since=NOW, cure=HTML),
         ],
-        rejected=[Share(HTML, HUGE), Share(LONG, 1)],
-        tiers=[Share(LONG, HUGE), Share(HTML, 1)],
+        audit=audit(rejected={HTML: HUGE, LONG: 1}, tiers={LONG: HUGE, HTML: 1}),
+        tests=[standing(LONG, "fail", HUGE, table=LONG), standing(HTML, "error", 0), *week().tests],
     )
 
 
 def nothing() -> Facts:
     """A pipeline whose tables are declared and never ran."""
     tables = [TableFacts("cnpj_ws", "Companies.", None, None, 0, 0)]
-    return Facts(NOW, "credix-dev", tables, [], [], [], 0, [], [])
+    return Facts(NOW, "credix-dev", tables, [], [], [], 0)
 
 
 @dataclass
@@ -341,7 +366,7 @@ def test_charts_are_there_with_a_name_that_tells_them(browser: Browser, size: st
 def test_tables_are_tables_on_a_phone_too(browser: Browser, size: str) -> None:
     with opened(browser, render(trouble()), "light", size) as seen:
         for name, headers in {
-            "Tests": ["test", "result", "failing rows", "seconds"],
+            "Tests": ["test", "result", "failing rows", "as of"],
             "Cost": ["layer", "billed", "USD", "processed", "slot time", "jobs"],
             "Batches": ["batch", "table", "state", "rows", "begun", "merged", "remarks"],
             "Objects in failed/": ["object", "table", "reason", "since"],

@@ -22,12 +22,13 @@ REPOSITORY = Path(__file__).parents[2]
 TEXT = (REPOSITORY / "docker-compose.yml").read_text()
 
 ONCE = {"setup", "extractor", "sample", "data-loader"}
-PROFILES = {"scheduler": ["scheduler"], "sample": ["sample"], "data-loader": ["data-loader"]}
+PROFILES = {"scheduler": ["scheduler"], "audit": ["scheduler"], "sample": ["sample"], "data-loader": ["data-loader"]}
 CONFIGURED: dict[str, type[BaseSettings]] = {
     "extractor": ExtractorSettings,
     "scheduler": ExtractorSettings,
     "loader": LoaderSettings,
     "transformer": TransformerSettings,
+    "audit": TransformerSettings,
     "setup": ResourceSettings,
 }
 ENDPOINTS = {
@@ -35,6 +36,7 @@ ENDPOINTS = {
     "scheduler": {"STORAGE", "FIRESTORE"},
     "loader": {"STORAGE", "FIRESTORE", "BIGQUERY", "PUBSUB"},
     "transformer": {"STORAGE", "FIRESTORE", "BIGQUERY"},
+    "audit": {"STORAGE", "FIRESTORE", "BIGQUERY"},
     "setup": {"STORAGE", "BIGQUERY", "PUBSUB"},
     "storage": {"PUBSUB"},
 }

@@ -332,7 +332,7 @@ def test_every_metric_is_of_a_line_that_is_logged_with_its_fields() -> None:
     text = (TERRAFORM / "modules/observability/metrics.tf").read_text()
     counted = re.findall(r'message = "([\w.]+)", label = (?:"(\w+)"|null)', text)
     measured = re.findall(r'message = "([\w.]+)", field = "(\w+)"', text)
-    assert len(counted) == 9
+    assert len(counted) == 10
     assert len(measured) == 2
     calls = list(log_calls())
     for message, field in [*counted, *measured, *((message, "table") for message, _ in measured)]:
@@ -544,7 +544,7 @@ def test_a_deployment_is_by_digest(tmp_path: Path) -> None:
     options = "--region=region --image=registry/images"
     assert f"run services update credix-loader-dev {options}/loader@sha256:1 --quiet" in calls
     assert f"run jobs update credix-sweep-dev {options}/loader@sha256:1 --quiet" in calls
-    assert len(calls) == 6
+    assert len(calls) == 7
 
 
 @pytest.mark.parametrize(("code", "ended"), [(0, 0), (1, 1), (2, 0)])

@@ -5,7 +5,7 @@ engine is installed, what it refuses is now answered as BigQuery answers it (400
 names and types that it finds, and every job says what BigQuery would bill for it: ``totalBytesProcessed``,
 ``totalBytesBilled``, ``cacheHit``, ``referencedTables``, ``totalSlotMs`` (here the milliseconds that it took).
 A clustered table makes an upper bound of it (``totalBytesProcessedAccuracy``); ``leastBytesProcessed`` is the lower.
-``GET /analysis`` tells what was counted.
+A dry run reads no row, so no value can make it fail. ``GET /analysis`` tells what was counted.
 """
 
 import functools
@@ -92,10 +92,17 @@ class _Front:
         return run
 
     async def dry_run(self, *, project_id: str, bq_sql: str, query_params: Any, ctx: Any, **options: Any) -> Any:
-        """A dry run: analyzed also where bqemulator looks at its first words only, and with what it would cost."""
-        _, price = self._before(bq_sql, project_id, query_params or (), ctx)
-        asked = {"project_id": project_id, "bq_sql": bq_sql, "query_params": query_params, "ctx": ctx}
+        """A dry run: analyzed also where bqemulator looks at its first words only, and with what it would cost.
+
+        bqemulator runs a query to know its columns; the analyzer knows them, so that no row can make it fail.
+        """
+        judged, price = self._before(bq_sql, project_id, query_params or (), ctx)
+        known = isinstance(judged, Analyzed) and judged.kind == "query"
+        sql, parameters = ("select 1", None) if known else (bq_sql, query_params)
+        asked = {"project_id": project_id, "bq_sql": sql, "query_params": parameters, "ctx": ctx}
         response = await _dry_run(**asked, **options)
+        if isinstance(judged, Analyzed) and known:
+            response["schema"] = {"fields": [*judged.fields]}
         if price is not None:
             response["totalBytesProcessed"] = str(price.bill.processed)
         return response

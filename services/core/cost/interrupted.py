@@ -26,7 +26,7 @@ log = structlog.get_logger()
 def note_interrupted(
     state: PipelineState,
     client: bigquery.Client,
-    service: Literal["transformer", "observer"],
+    service: Literal["transformer", "observer", "audit"],
     stages: Collection[str],
     began: datetime,
     details: Mapping[str, Any],
@@ -57,7 +57,7 @@ def note_interrupted(
 def _noted(
     state: PipelineState,
     client: bigquery.Client,
-    service: Literal["transformer", "observer"],
+    service: Literal["transformer", "observer", "audit"],
     stages: Collection[str],
     since: datetime,
     until: datetime,

@@ -20,6 +20,9 @@ from services.core.words import counted, minute, span
 WAITS = timedelta(hours=1)
 """How long something may lie in landing/, or a batch wait for its next step, without anybody saying why."""
 
+AUDIT_LATE = timedelta(days=2)
+"""How old the newest audit may be: it is made every day."""
+
 MOST_WORDS = 300
 """Letters of a reason in a sentence."""
 
@@ -45,15 +48,25 @@ class Cause(StrEnum):
     EXTRACTION_IN_TROUBLE = "extraction_in_trouble"
     BATCH_WAITS = "batch_waits"
     DOWNSTREAM_FAILED = "downstream_failed"
+    TESTS_FAILED = "tests_failed"
+    AUDIT_FAILED = "audit_failed"
     DEAD_LETTERS = "dead_letters"
     OBJECTS_FAILED = "objects_failed"
     OBJECTS_WAIT = "objects_wait"
     LATE = "late"
+    AUDIT_LATE = "audit_late"
     NEVER_EXTRACTED = "never_extracted"
 
 
 SOFT = frozenset(
-    {Cause.LATE, Cause.NEVER_EXTRACTED, Cause.BATCH_WAITS, Cause.OBJECTS_WAIT, Cause.EXTRACTION_IN_TROUBLE}
+    {
+        Cause.LATE,
+        Cause.AUDIT_LATE,
+        Cause.NEVER_EXTRACTED,
+        Cause.BATCH_WAITS,
+        Cause.OBJECTS_WAIT,
+        Cause.EXTRACTION_IN_TROUBLE,
+    }
 )
 """Causes that may still pass by themselves."""
 
@@ -94,6 +107,7 @@ def attention(overview: Overview, settings: CoreSettings) -> list[Attention]:
     found = [need for table in overview.tables for need in _of_table(table, overview)]
     troubled = {need.table for need in found if need.cause is Cause.BATCH_IN_TROUBLE}
     found += [*_downstream(overview, troubled), *_failed_objects(overview, settings), *_landed(overview, settings)]
+    found += [*_tests(overview), *_audit(overview)]
     worst = list(Cause)
     return sorted(found, key=lambda need: worst.index(need.cause))
 
@@ -293,6 +307,57 @@ def _downstream(overview: Overview, troubled: set[str | None]) -> Iterator[Atten
     elif overview.left:
         what = "silver and gold are behind bronze, and nobody is at work on them"
         yield Attention(cause=Cause.DOWNSTREAM_FAILED, about="transformer", what=what, cure="Do so: credix sweep")
+
+
+def _tests(overview: Overview) -> Iterator[Attention]:
+    """Tests that fail, and tests that could not be run; those that warn need nobody."""
+    again = "credix audit tells of every test; when it is corrected: credix audit --run"
+    failing = [test for test in overview.tests if test.status == "fail"]
+    if failing:
+        rows = sum(test.failures or 0 for test in failing)
+        yield Attention(
+            cause=Cause.TESTS_FAILED,
+            about="tests",
+            count=len(failing),
+            what=f"{counted(len(failing), 'test fails', 'tests fail')} ({counted(rows, 'row')}), as was found",
+            since=max(test.as_of for test in failing),
+            why=", ".join(test.name for test in failing),
+            cure=f"Correct the source, or the model; {again}",
+        )
+    broken = [test for test in overview.tests if test.status == "error"]
+    if broken:
+        yield Attention(
+            cause=Cause.AUDIT_FAILED,
+            about="tests",
+            count=len(broken),
+            what=f"{counted(len(broken), 'test')} could not be run",
+            since=max(test.as_of for test in broken),
+            why="; ".join(f"{test.name}: {test.message}" for test in broken),
+            cure=f"Correct the test; {again}",
+        )
+
+
+def _audit(overview: Overview) -> Iterator[Attention]:
+    """An audit that found out nothing, or that nobody makes."""
+    trouble = overview.audits.trouble
+    if trouble is not None:
+        cure = "It comes again by its schedule; at once by: credix audit --run"
+        what = "the last audit found out nothing; it began"
+        yield Attention(
+            cause=Cause.AUDIT_FAILED, about="audit", what=what, since=trouble.at, why=trouble.why, cure=cure
+        )
+        return
+    newest = overview.audits.newest
+    merged = [batch.merged_at for table in overview.tables for batch in table.batches if batch.merged_at]
+    due = newest.at if newest else min(merged, default=None)
+    if due is not None and overview.at - due > AUDIT_LATE:
+        what = (
+            "nobody audits any more; the last audit began"
+            if newest
+            else "bronze was never audited; its first batch was merged"
+        )
+        cure = "See whether its schedule runs, then: credix audit --run"
+        yield Attention(cause=Cause.AUDIT_LATE, about="audit", what=what, since=due, cure=cure)
 
 
 def _failed_objects(overview: Overview, settings: CoreSettings) -> Iterator[Attention]:

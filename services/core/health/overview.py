@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from services.core.batch import Batch, BatchState
+from services.core.health.standing import Standing, standings
 from services.core.rejection import REASON
 from services.core.settings import CoreSettings
 from services.core.state.extractions import LastExtractions, last_extractions
 from services.core.state.lease import LeaseView, look
+from services.core.state.quality import Audits, RowTests, audits, row_tests
 from services.core.state.state import PipelineState, Run
 from services.core.storage import ObjectStore, StoredObject
 from services.core.tables import Table, Tables
@@ -96,6 +98,14 @@ class Overview:
     """Whether silver and gold are behind bronze, and no transformer is at work on them."""
     last_run: Run | None = None
     """The transformer's newest run, if silver and gold are behind bronze."""
+    audits: Audits = field(default_factory=Audits)
+    row_tests: list[RowTests] = field(default_factory=list)
+    """What the row tests of batches found since the newest audit."""
+
+    @property
+    def tests(self) -> list[Standing]:
+        """How every test stands, the worst first."""
+        return standings(self.audits.newest, self.row_tests)
 
 
 def read_objects(settings: CoreSettings, objects: ObjectStore) -> Objects:
@@ -131,6 +141,8 @@ def read_overview(
         objects=objects,
         left=bool(due) and not transforming and bool(state.downstream_due()),
         last_run=runs[-1] if runs else None,
+        audits=audits(state.store),
+        row_tests=row_tests(state.store),
     )
 
 

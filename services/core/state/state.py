@@ -81,8 +81,8 @@ class Run(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: str
-    service: Literal["extractor", "transformer", "sweep", "report", "observer"]
-    """report: of one that was published without a run of the transformer."""
+    service: Literal["extractor", "transformer", "sweep", "report", "observer", "audit"]
+    """report: an older version's, of a report that was published without a run of the transformer."""
     started_at: AwareDatetime
     finished_at: AwareDatetime
     outcome: str

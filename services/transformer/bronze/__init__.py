@@ -3,14 +3,17 @@
 ================== ==================================================================================
 :mod:`.round`      a round: what is loaded, what may go in, by which way; then it is taken in
 :mod:`.compaction` which way: appended to the delta, or merged into the base
+:mod:`.testing`    the row tests of what is about to go in
 :mod:`.appending`  the INSERT into the delta
 :mod:`.merging`    the MERGE into the base, by dbt; what fails is tried alone, then by halves
+:mod:`.turn`       the job that writes is noted first, and asked afterwards
 :mod:`.notes`      what the state, the log and the alerts hear of it
 :mod:`.tables`     what BigQuery has of a bronze model
 :mod:`.view`       what people read
 :mod:`.batch_rows` a batch's rows as bronze has them
 :mod:`.handover`   what dbt is told
 :mod:`.shrinking`  snapshots that would delete too much
+:mod:`.side_by_side` several tables at a time
 :mod:`.contract`   whether the dbt project fits tables.yaml
 ================== ==================================================================================
 """

@@ -5,11 +5,8 @@ What may not go in yet is set aside. The others are appended to deltas, side by 
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
 
 import structlog
 from google.api_core.exceptions import GoogleAPICallError
@@ -31,17 +28,22 @@ from services.transformer.bronze.handover import that_fit, view_definition
 from services.transformer.bronze.merging import Merge, Merging
 from services.transformer.bronze.notes import Done, Failure, Notes, Round
 from services.transformer.bronze.shrinking import deletes, shrinkage
+from services.transformer.bronze.side_by_side import side_by_side
 from services.transformer.bronze.tables import BASE, BronzeTables, look
+from services.transformer.bronze.testing import Tester, Testing
 from services.transformer.bronze.turn import Turns
 from services.transformer.dbt_project import DbtError, DbtProject
 
-Given = TypeVar("Given")
-Answer = TypeVar("Answer")
-
-_SIDE_BY_SIDE = 8
-"""Tables that are looked at, or appended to, at a time."""
-
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Append:
+    """Batches that are to be appended to a table's delta."""
+
+    table: Table
+    found: BronzeTables
+    batches: list[Loaded]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Bronze:
     state: PipelineState
     client: bigquery.Client
     dbt: DbtProject
+    row_tests: Tester
     keep: Callable[[], None]
     """Keeps what dbt wrote in a run."""
     alert: Callable[[Batch], object]
@@ -112,7 +115,7 @@ class Bronze:
         """The batches with their hashed tables. One whose table is gone has failed: it could never be merged."""
         project, dataset = self.settings.gcp_project, self.settings.dataset_temp
         ids = [hashed_table_id(project, dataset, batch) for batch in batches]
-        found = _side_by_side(ids, lambda id_: temp_table(self.client, id_))
+        found = side_by_side(ids, lambda id_: temp_table(self.client, id_))
         for batch, temp in zip(batches, found, strict=True):
             if temp is None:
                 message = "its hashed table expired, or was dropped, before it was merged; " + (
@@ -164,43 +167,55 @@ class Bronze:
     ) -> None:
         """Choose each table's way; append first, which is quick, then merge."""
         tables = [self._table(name) for name in batches]
-        found = _side_by_side(tables, lambda table: look(self.client, self._dataset, table))
+        found = side_by_side(tables, lambda table: look(self.client, self._dataset, table))
         merges: list[Merge] = []
-        appends: list[tuple[Table, BronzeTables]] = []
+        appends: list[Append] = []
         remade = False
-        for table, seen in zip(tables, found, strict=True):
-            mine = batches[table.name]
-            wanted = view_definition(table, seen, self.dbt.described(table.bronze_model), mine)
-            choice = self._choice(table, seen, wanted, mine)
-            if choice.way is Way.APPEND:
-                appends += [(table, seen)] if mine else []
-                continue
-            log.info("bronze.way", table=table.name, way=str(choice.way), reason=choice.reason, batches=len(mine))
-            merging, remade = choice.way is Way.MERGE, remade or seen.definition != wanted
-            merges.append(Merge(table, seen, mine if merging else [], delta=merging and seen.delta_rows > 0))
-        outcomes = _side_by_side(appends, lambda each: self._append(turns, *each, batches[each[0].name]))
-        turns.lease.renew()  # who stood still meanwhile judges nothing
-        for (table, seen), outcome in zip(appends, outcomes, strict=True):
-            if isinstance(outcome, Done):
-                notes.taken_in(table.name, Way.APPEND, batches[table.name], outcome)
-            elif outcome.lasting:
-                log.warning("bronze.not_appended", table=table.name, reason=outcome.message)
-                merges.append(Merge(table, seen, batches[table.name], delta=seen.delta_rows > 0))
-            else:
-                notes.stuck(table.name, waiting[table.name], outcome.message)
+        chosen = [self._choice(table, seen, batches[table.name]) for table, seen in zip(tables, found, strict=True)]
+        taken = [table for table, (choice, _) in zip(tables, chosen, strict=True) if choice.way is not Way.MAKE]
+        tested = Testing(self.state, self.client, self.row_tests, notes).passed(taken, batches, waiting)
+        for table, seen, (choice, wanted) in zip(tables, found, chosen, strict=True):
+            mine = tested.get(table.name, [])
+            if choice.way is Way.MAKE or (choice.way is Way.MERGE and (mine or not batches[table.name])):
+                reason = choice.reason
+                log.info("bronze.way", table=table.name, way=str(choice.way), reason=reason, batches=len(mine))
+                merges.append(Merge(table, seen, mine, delta=choice.way is Way.MERGE and seen.delta_rows > 0))
+                remade = remade or seen.definition != wanted
+            elif mine:
+                appends.append(Append(table, seen, mine))
+        merges += self._append_all(turns, notes, appends, waiting)
         if remade:
             self.state.note_downstream_due()
             fault_point("transformer.downstream_noted")
         Merging(self.dbt, turns, notes, self.keep).merge(merges, waiting)
 
-    def _choice(self, table: Table, found: BronzeTables, wanted: str, batches: list[Loaded]) -> Choice:
+    def _append_all(
+        self, turns: Turns, notes: Notes, appends: list[Append], waiting: Mapping[str, list[Loaded]]
+    ) -> list[Merge]:
+        """Append, table by table side by side; returns what is merged instead, because its append was refused."""
+        merges = []
+        outcomes = side_by_side(appends, lambda each: self._append(turns, each.table, each.found, each.batches))
+        turns.lease.renew()  # who stood still meanwhile judges nothing
+        for append, outcome in zip(appends, outcomes, strict=True):
+            if isinstance(outcome, Done):
+                notes.taken_in(append.table.name, Way.APPEND, append.batches, outcome)
+            elif outcome.lasting:
+                log.warning("bronze.not_appended", table=append.table.name, reason=outcome.message)
+                merges.append(Merge(append.table, append.found, append.batches, delta=append.found.delta_rows > 0))
+            else:
+                notes.stuck(append.table.name, waiting[append.table.name], outcome.message)
+        return merges
+
+    def _choice(self, table: Table, found: BronzeTables, batches: list[Loaded]) -> tuple[Choice, str]:
+        """The way of a table's batches, and the fingerprint that its view is to have."""
+        wanted = view_definition(table, found, self.dbt.described(table.bronze_model), batches)
         since, snapshot = self.state.progress(table.name).delta_since, self.state.newest_snapshot(table.name)
         choice = choose(table, found, wanted, batches, snapshot, since, datetime.now(UTC))
         if choice.way is Way.MERGE and not batches and not found.delta_rows:
             # Nothing is to be merged; whether all is made as it is to be is another question.
             made = found.base is not None and found.definition == wanted
-            return Choice(Way.APPEND if made else Way.MAKE, choice.reason)
-        return choice
+            return Choice(Way.APPEND if made else Way.MAKE, choice.reason), wanted
+        return choice, wanted
 
     def _append(self, turns: Turns, table: Table, found: BronzeTables, batches: list[Loaded]) -> Done | Failure:
         """Append batches to a table's delta by one job; how that ended."""
@@ -233,10 +248,3 @@ def _by_table(loaded: Iterable[Loaded]) -> dict[str, list[Loaded]]:
     for each in loaded:
         found.setdefault(each.batch.table, []).append(each)
     return found
-
-
-def _side_by_side(given: Iterable[Given], ask: Callable[[Given], Answer]) -> list[Answer]:
-    """Ask of several at a time; the answers in their order. The log's ids go with them."""
-    with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="bronze") as pool:
-        asked = [pool.submit(copy_context().run, ask, each) for each in given]
-        return [answer.result() for answer in asked]

@@ -13,9 +13,9 @@ from pygal.style import Style
 
 from services.core.batch import Batch
 from services.core.cost.run_cost import CostLine, grouped
+from services.core.state.quality import Group
 from services.core.state.state import Run
 from services.core.words import size
-from services.transformer.report.facts import Share
 
 _WIDTH = 400
 _LETTER = 13
@@ -116,11 +116,11 @@ def rows_per_run(runs: list[Run], batches: list[Batch]) -> str:
 
 
 def seconds_per_run(runs: list[Run]) -> str:
-    """Seconds of bronze and of silver and gold with their tests, per run."""
+    """Seconds of bronze with its tests, and of silver and gold, per run."""
     shown = [run for run in runs if run.details.get("seconds")][-_MOST:]
     series: dict[str, list[float]] = {
-        "bronze": [run.details["seconds"].get("bronze", 0) for run in shown],
-        "silver, gold, tests": [run.details["seconds"].get("downstream", 0) for run in shown],
+        "bronze and tests": [run.details["seconds"].get("bronze", 0) for run in shown],
+        "silver, gold": [run.details["seconds"].get("downstream", 0) for run in shown],
     }
     return _over_time(pygal.StackedBar, shown, series, "Seconds per run, by stage")
 
@@ -134,8 +134,8 @@ def billed_per_run(runs: list[Run]) -> str:
         words: [sum(stages.get(stage, nothing).billed for stage in of) for stages in lines]
         for words, of in {
             "bronze": ("bronze", "hold"),
-            "silver, gold, tests": ("downstream",),
-            "report": ("report",),
+            "tests": ("tests",),
+            "silver, gold": ("downstream",),
         }.items()
     }
     return _over_time(pygal.StackedBar, shown, series, "Bytes billed per run, by stage", size)
@@ -147,9 +147,9 @@ def billed(title: str, costs: Mapping[str, CostLine]) -> str:
     return _ranked(dearest[:12], title)
 
 
-def shares(title: str, found: list[Share]) -> str:
+def groups(title: str, found: list[Group]) -> str:
     """Groups of a whole as bars, the greatest first."""
-    return _ranked([(share.name, share.count, f"{share.count:,}") for share in found], title)
+    return _ranked([(group.name, group.count, f"{group.count:,}") for group in found], title)
 
 
 def model_seconds(nodes: list[dict[str, object]]) -> str:

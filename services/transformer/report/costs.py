@@ -16,7 +16,7 @@ class Costs:
     layers: dict[str, CostLine]
     """Of the last run, the dearest first."""
     models: dict[str, CostLine]
-    """Of the last run, each with its tests."""
+    """Of the last run."""
 
 
 def costs(facts: Facts) -> Costs:
@@ -32,8 +32,7 @@ def costs(facts: Facts) -> Costs:
         work = f"{counted(total.jobs, 'job')} and {slot_time(total.slot_ms)} of slots"
         least = "at least " if total.untold or run.cost.unknown is not None else ""
         sentences.append(
-            f"The last run billed {least}{size(total.billed)}, {price}, without this report's own queries. "
-            f"It processed {size(total.processed)} in {work}."
+            f"The last run billed {least}{size(total.billed)}, {price}. It processed {size(total.processed)} in {work}."
         )
         if total.untold:
             sentences.append(f"Of {counted(total.untold, 'job')} BigQuery does not say what they billed.")

@@ -1,23 +1,18 @@
-"""What the report says, gathered from the state, the bucket and gold."""
+"""What the report says, gathered from the state and the bucket: it asks the warehouse nothing."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
-
-import structlog
-from google.cloud import bigquery
 
 from services.core.batch import Batch, BatchState
 from services.core.health.attention import Attention, attention
 from services.core.health.overview import SPAN, TableOverview, read_objects, read_overview
-from services.core.labels import job_labels
+from services.core.health.standing import Standing
 from services.core.settings import TransformerSettings
+from services.core.state.quality import Audit, Group
 from services.core.state.state import PipelineState, Run
 from services.core.storage import ObjectStore
 from services.core.tables import Tables
 from services.transformer.report.reasons import FailedObject, read_reasons
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -41,14 +36,6 @@ class TableFacts:
 
 
 @dataclass(frozen=True)
-class Share:
-    """One group of a whole."""
-
-    name: str
-    count: int
-
-
-@dataclass(frozen=True)
 class Facts:
     """Everything on the page."""
 
@@ -62,10 +49,10 @@ class Facts:
     failed: list[FailedObject]
     failed_count: int
     """All objects in failed/."""
-    rejected: list[Share] | None
-    """Rows that silver left out, by reason; None when silver did not answer."""
-    tiers: list[Share] | None
-    """Companies by payment tier; None when gold did not answer."""
+    audit: Audit | None = None
+    """The newest; the figures of the business are its."""
+    tests: list[Standing] = field(default_factory=list)
+    """How every test stands, the worst first."""
     needs: list[Attention] = field(default_factory=list)
     """What needs a person, the worst first."""
     usd_per_tib: float = 6.25
@@ -73,13 +60,9 @@ class Facts:
     late_after: timedelta = timedelta(hours=26)
     """How far bronze may be behind, and how old a report may be before it says that it no longer counts."""
 
-    @property
-    def tests(self) -> list[dict[str, Any]]:
-        """Test results of the newest run that has some."""
-        for run in reversed(self.runs):
-            if tests := [node for node in run.details.get("nodes", []) if node["resource_type"] == "test"]:
-                return tests
-        return []
+    def figure(self, name: str) -> list[Group] | None:
+        """Groups that the newest audit has counted; None when it has not."""
+        return self.audit.figures.get(name) if self.audit else None
 
 
 def collect(
@@ -87,28 +70,26 @@ def collect(
     tables: Tables,
     state: PipelineState,
     objects: ObjectStore,
-    client: bigquery.Client,
     now: datetime,
 ) -> Facts:
     """Gather the facts.
 
     Raises:
-        Exception: the state or the bucket could not be asked. What silver and gold do not answer is None.
+        Exception: the state or the bucket could not be asked.
     """
     since = now - SPAN
     found = read_objects(settings, objects)
     overview = read_overview(settings, tables, state, found, now)
-    project = settings.gcp_project
     return Facts(
         at=now,
-        project=project,
+        project=settings.gcp_project,
         tables=[_table(table, since) for table in overview.tables],
         runs=state.runs("transformer", since),
         batches=sorted((b for table in overview.tables for b in _recent(table, since)), key=lambda b: b.id),
         failed=read_reasons(objects, found.reasons),
         failed_count=len(found.failed),
-        rejected=_shares(client, f"{project}.{settings.dataset_silver}.installments_rejected", "rejection_reason"),
-        tiers=_shares(client, f"{project}.{settings.dataset_gold}.company_payment_summary", "payment_tier"),
+        audit=overview.audits.newest,
+        tests=overview.tests,
         needs=attention(overview, settings),
         usd_per_tib=settings.bigquery_usd_per_tib,
         late_after=settings.late_after,
@@ -130,14 +111,3 @@ def _table(table: TableOverview, since: datetime) -> TableFacts:
         open_batches=len(table.on_their_way),
         failed_batches=sum(batch.state is BatchState.FAILED for batch in batches),
     )
-
-
-def _shares(client: bigquery.Client, relation: str, column: str) -> list[Share] | None:
-    """Rows of a relation by a column, the most first; None when it cannot be asked."""
-    query = f"SELECT {column}, count(*) FROM `{relation}` GROUP BY {column} ORDER BY 2 DESC, 1"  # noqa: S608
-    labels = bigquery.QueryJobConfig(labels=job_labels("report"))
-    try:
-        return [Share(str(name), int(count)) for name, count in client.query(query, job_config=labels).result()]
-    except Exception:
-        log.exception("report.not_answered", relation=relation)
-        return None

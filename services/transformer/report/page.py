@@ -57,9 +57,9 @@ def render(facts: Facts) -> str:
     told = costs(facts)
     drawn = {
         "business": {
-            "Companies by payment tier": charts.shares("Companies by payment tier", facts.tiers or []),
-            "Installments that silver left out, by reason": charts.shares(
-                "Installments that silver left out, by reason", facts.rejected or []
+            "Companies by payment tier": charts.groups("Companies by payment tier", facts.figure("tiers") or []),
+            "Installments that silver left out, by reason": charts.groups(
+                "Installments that silver left out, by reason", facts.figure("rejected") or []
             ),
         },
         "runs": {
@@ -70,12 +70,11 @@ def render(facts: Facts) -> str:
         "costs": {
             "Billed per run": charts.billed_per_run(facts.runs),
             "Billed by layer, last run": charts.billed("Billed by layer", told.layers),
-            "Billed by model with its tests, last run": charts.billed("Billed by model", told.models),
+            "Billed by model, last run": charts.billed("Billed by model", told.models),
         },
     }
     newest = list(reversed(facts.batches))[:_MOST_BATCHES]
     at_once = [b for at, b in enumerate(newest) if at < _AT_ONCE or b.state is not BatchState.MERGED]
-    tests = sorted(facts.tests, key=lambda t: (t["status"] == "warn", t["name"]))
     return environment.get_template("page.html.jinja").render(
         facts=facts,
         run=run,
@@ -89,6 +88,6 @@ def render(facts: Facts) -> str:
         late={need.table for need in facts.needs if need.cause in (Cause.LATE, Cause.NEVER_EXTRACTED)},
         batches=at_once,
         older_batches=[batch for batch in newest if batch not in at_once],
-        tests=[test for test in tests if test["status"] != "pass"],
-        passed=[test for test in tests if test["status"] == "pass"],
+        tests=[test for test in facts.tests if test.status != "pass"],
+        passed=[test for test in facts.tests if test.status == "pass"],
     )

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from services.core.health.attention import Attention
+from services.core.state.quality import Audit
 from services.core.state.store import DocumentChanged, DocumentExists, DocumentStore
 
 _PLACE = ("pipeline", "report")
@@ -18,15 +19,20 @@ class Published(BaseModel):
     at: AwareDatetime
     needs: list[str]
     """What needs a person, by cause and subject."""
+    audit: str | None = None
+    """The audit whose figures it has."""
 
     @classmethod
-    def of(cls, at: datetime, needs: list[Attention]) -> "Published":
-        """A report on these needs."""
-        return cls(at=at, needs=sorted(f"{need.cause} {need.about} {need.count}" for need in needs))
+    def of(cls, at: datetime, needs: list[Attention], audit: Audit | None) -> "Published":
+        """A report on these needs, with the figures of an audit."""
+        told = sorted(f"{need.cause} {need.about} {need.count}" for need in needs)
+        return cls(at=at, needs=told, audit=audit.id if audit else None)
 
     def differs(self, before: "Published | None", most: timedelta) -> bool:
         """Whether it says something else than the one before, or that one is older than ``most``."""
-        return before is None or self.needs != before.needs or self.at - before.at > most
+        if before is None or self.at - before.at > most:
+            return True
+        return (self.needs, self.audit) != (before.needs, before.audit)
 
 
 def published(store: DocumentStore) -> Published | None:

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from services.core.batch import BatchState
 from services.core.health.attention import DECIDED, SOFT, Cause
+from services.core.health.standing import Standing
 from services.core.words import counted
 from services.transformer.report.facts import Facts
 
@@ -24,6 +25,8 @@ _WORDS: dict[Cause, tuple[str, str]] = {
     Cause.OBJECTS_FAILED: ("object in failed/ is of no batch", "objects in failed/ are of no batch"),
     Cause.OBJECTS_WAIT: ("object lies in landing/", "objects lie in landing/"),
     Cause.LATE: ("table is late", "tables are late"),
+    Cause.AUDIT_FAILED: ("test, or audit, could not be run", "tests, or audits, could not be run"),
+    Cause.AUDIT_LATE: ("audit is late", "audits are late"),
     Cause.NEVER_EXTRACTED: ("table was never extracted", "tables were never extracted"),
 }
 """For one, and for several."""
@@ -47,8 +50,11 @@ def verdict(facts: Facts) -> Verdict:
         problems = "; ".join(map(str, run.details.get("problems", []))) or "the log says why"
         said, tone = [f"the last run failed: {problems}"], "bad"
     counts: Counter[Cause] = Counter()
+    failing = len(_with(facts, "fail"))
     for need in facts.needs:
-        if need.cause is not Cause.DOWNSTREAM_FAILED:  # that is the last run, or is told below
+        if need.cause is Cause.TESTS_FAILED:
+            failing = max(failing, need.count)  # told below
+        elif need.cause is not Cause.DOWNSTREAM_FAILED:  # that is the last run, or is told below
             counts[need.cause] += need.count
         elif not said:
             said, tone = [need.what], "bad"
@@ -56,11 +62,10 @@ def verdict(facts: Facts) -> Verdict:
         if number := counts[cause]:
             said.append(counted(number, *_WORDS[cause]))
             tone = _worse(tone, "way" if cause in SOFT else "bad")
-    failing, warning = _with(facts, "fail"), _with(facts, "warn")
     if failing:
-        said.append(f"{counted(len(failing), 'test fails', 'tests fail')}{_rows(failing)}")
+        said.append(f"{counted(failing, 'test fails', 'tests fail')}{_rows(_with(facts, 'fail'))}")
         tone = "bad"
-    if warning:
+    if warning := _with(facts, "warn"):
         said.append(f"{counted(len(warning), 'test warns', 'tests warn')}{_rows(warning)}")
         tone = _worse(tone, "way")
     return Verdict(tone, _sentence(said) if said else _good(facts))
@@ -76,12 +81,12 @@ def _worse(one: Tone, other: Tone) -> Tone:
     return max(one, other, key=order.index)
 
 
-def _with(facts: Facts, status: str) -> list[dict[str, Any]]:
-    return [test for test in facts.tests if test["status"] == status]
+def _with(facts: Facts, status: str) -> list[Standing]:
+    return [test for test in facts.tests if test.status == status]
 
 
-def _rows(tests: list[dict[str, Any]]) -> str:
-    rows = sum(int(test["failures"] or 0) for test in tests)
+def _rows(tests: list[Standing]) -> str:
+    rows = sum(test.failures or 0 for test in tests)
     return f" ({counted(rows, 'row')})" if rows else ""
 
 

@@ -32,14 +32,14 @@ variable "datasets" {
 
 locals {
   name = { for purpose in [
-    "landing", "batch-loaded", "alerts", "extractor", "loader", "transformer", "sweep", "reconcile", "observe",
+    "landing", "batch-loaded", "alerts", "extractor", "loader", "transformer", "sweep", "reconcile", "audit", "observe",
     "push", "scheduler", "build", "plan", "images", "github", "network",
     "postgres-password", "mask-secret", "slack-webhook", "teams-webhook",
   ] : purpose => join("-", compact([var.prefix, purpose, var.qualifier])) }
 
   accounts = { for purpose in ["extractor", "loader", "transformer", "push", "scheduler", "build", "plan"] : purpose => local.name[purpose] }
   services = { for purpose in ["loader", "transformer"] : purpose => local.name[purpose] }
-  jobs     = { for purpose in ["extractor", "sweep", "reconcile", "observe"] : purpose => local.name[purpose] }
+  jobs     = { for purpose in ["extractor", "sweep", "reconcile", "audit", "observe"] : purpose => local.name[purpose] }
   topics   = { landing = local.name["landing"], batch_loaded = local.name["batch-loaded"], alerts = local.name["alerts"] }
   secrets = {
     POSTGRES_PASSWORD   = local.name["postgres-password"]

@@ -62,8 +62,8 @@ locals {
     }
     tests-failed = {
       title   = "Tests failed", severity = "WARNING", period = "300s", aligner = "ALIGN_DELTA", threshold = 0,
-      filters = local.counters["tests_failed"]
-      says    = "The data is not as a test of the dbt project says it is."
+      filters = concat(local.counters["tests_failed"], local.counters["tests_not_run"])
+      says    = "The data is not as a test of the dbt project says it is, or a test could not be run: a batch's rows, or everything in the daily audit. credix audit tells which."
     }
     batches-expired = {
       title   = "Batches expired", severity = "ERROR", period = "300s", aligner = "ALIGN_DELTA", threshold = 0,

@@ -10,6 +10,7 @@ locals {
   counted = {
     objects_rejected  = { message = "object.rejected", label = "code", description = "Objects moved to failed/, by reason." }
     tests_failed      = { message = "test.failed", label = "test", description = "dbt tests that failed." }
+    tests_not_run     = { message = "test.not_run", label = "test", description = "dbt tests that could not be run." }
     extraction_failed = { message = "extraction.failed", label = "table", description = "Extractions that failed, by table." }
     batch_held        = { message = "batch.held", label = "table", description = "Batches that wait for a person, by table." }
     batch_trouble     = { message = "batch.trouble", label = "table", description = "Attempts to load a batch that failed and come again, by table." }

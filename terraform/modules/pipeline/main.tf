@@ -211,6 +211,7 @@ module "schedule" {
     extractor = { name = module.services.jobs["extractor"], cron = var.schedules.extract, description = "Reads what changed in the source." }
     sweep     = { name = module.services.jobs["sweep"], cron = var.schedules.sweep, description = "Finishes what got stuck, and tells how far each table is." }
     reconcile = { name = module.services.jobs["reconcile"], cron = var.schedules.reconcile, description = "Merges and builds what no event has brought about." }
+    audit     = { name = module.services.jobs["audit"], cron = var.schedules.audit, description = "Runs all tests on everything, in one statement." }
     observe   = { name = module.services.jobs["observe"], cron = var.schedules.observe, description = "Elementary's tests, report and alerts." }
   }
   depends_on = [google_project_service.api]

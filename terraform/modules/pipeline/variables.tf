@@ -352,6 +352,7 @@ variable "schedules" {
     extract   = optional(string, "*/15 * * * *")
     sweep     = optional(string, "7,22,37,52 * * * *")
     reconcile = optional(string, "30 * * * *")
+    audit     = optional(string, "45 5 * * *")
     observe   = optional(string, "0 6 * * *")
     time_zone = optional(string, "Etc/UTC")
     paused    = optional(bool, false)
@@ -359,7 +360,7 @@ variable "schedules" {
   default = {}
   validation {
     condition = alltrue([
-      for cron in [var.schedules.extract, var.schedules.sweep, var.schedules.reconcile, var.schedules.observe] :
+      for cron in [var.schedules.extract, var.schedules.sweep, var.schedules.reconcile, var.schedules.audit, var.schedules.observe] :
       length(split(" ", cron)) == 5
     ])
     error_message = "A schedule has five fields: minute, hour, day, month, weekday."

@@ -28,7 +28,9 @@ locals {
     extractor = merge(var.extractor, { of = "extractor", command = null, args = null })
     sweep     = merge(var.loader, { of = "loader", tasks = 1, retries = 0, timeout = 3600, command = ["python"], args = ["-m", "services.loader", "--sweep"] })
     reconcile = merge(var.transformer, { of = "transformer", tasks = 1, retries = 1, command = ["python"], args = ["-m", "services.transformer"] })
-    observe   = merge(var.transformer, { of = "transformer", tasks = 1, retries = 1, command = ["python"], args = ["-m", "services.transformer", "--observe"] })
+    # Not tried again at once: a test that cannot be run costs a scan each time, and the next day's audit comes anyway.
+    audit   = merge(var.transformer, { of = "transformer", tasks = 1, retries = 0, command = ["python"], args = ["-m", "services.transformer", "--audit"] })
+    observe = merge(var.transformer, { of = "transformer", tasks = 1, retries = 1, command = ["python"], args = ["-m", "services.transformer", "--observe"] })
   }
 }
 

@@ -4,7 +4,7 @@ variable "region" {
 }
 
 variable "names" {
-  description = "Names of the services (loader, transformer) and of the jobs (extractor, sweep, reconcile, observe)."
+  description = "Names of the services (loader, transformer) and of the jobs (extractor, sweep, reconcile, audit, observe)."
   type        = object({ services = map(string), jobs = map(string) })
 }
 

@@ -8,12 +8,13 @@ from typing import Any, cast
 import pytest
 
 from services.core.batch import Batch, BatchError, BatchState
-from services.core.health.attention import MOST_WORDS, WAITS, Attention, Cause, attention
+from services.core.health.attention import MOST_WORDS, SOFT, WAITS, Attention, Cause, attention
 from services.core.health.overview import Objects, Overview, TableOverview, read_objects, read_overview
 from services.core.naming import manifest_object, part_object
 from services.core.settings import CoreSettings
 from services.core.state.extractions import ExtractionError, ExtractionNote, LastExtractions
 from services.core.state.lease import LeaseView, acquire
+from services.core.state.quality import Audit, Audits, RowTests, TestResult, Trouble
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState, Run
 from services.core.storage import ObjectStore, StoredObject
@@ -86,8 +87,12 @@ WELL = TableOverview(
 )
 
 
+AUDIT = Audit(id="a", at=ago(30), seconds=4, tests=[TestResult(name="t", status="pass", failures=0)])
+
+
 def seen(*tables: TableOverview, **facts: Any) -> Overview:
     objects = Objects(landed=facts.pop("landed", []), failed=facts.pop("failed", []))
+    facts = {"audits": Audits(newest=AUDIT)} | facts
     return Overview(at=NOW, late_after=SETTINGS.late_after, tables=list(tables), objects=objects, **facts)
 
 
@@ -450,3 +455,53 @@ def test_what_is_due_is_left_behind_only_while_nobody_is_at_it(tmp_path: Path, a
     found = read_overview(SETTINGS, tables, state, NOTHING, datetime.now(UTC))
     assert found.left is not at_work
     assert found.last_run is not None
+
+
+# ---- tests and audits
+
+
+def rows(name: str, status: str, hours: float, failures: int | None = 2, table: str = "t") -> RowTests:
+    result = TestResult.model_validate({"name": name, "status": status, "failures": failures, "message": "why"})
+    return RowTests(table=table).after([result], ["b"], ago(hours))
+
+
+def test_a_test_that_fails_in_an_audit_needs_a_person() -> None:
+    failing = AUDIT.model_copy(update={"tests": [*AUDIT.tests, TestResult(name="u", status="fail", failures=1_234)]})
+    found = only(WELL, audits=Audits(newest=failing))
+    assert found.cause is Cause.TESTS_FAILED
+    assert "1 test fails (1,234 rows), as was found 1 d 6 h ago" in found.sentence(NOW)
+    assert ": u. Correct the source, or the model; credix audit tells" in found.sentence(NOW)
+
+
+def test_a_test_that_fails_in_a_batch_needs_a_person_although_the_audit_before_passed() -> None:
+    found = only(WELL, row_tests=[rows("t", "fail", 1), rows("v", "fail", 2, table="u")])
+    assert (found.cause, found.count, found.why) == (Cause.TESTS_FAILED, 2, "t, v")
+    assert found.since == ago(1)
+
+
+def test_a_test_that_warns_needs_nobody() -> None:
+    warning = AUDIT.model_copy(update={"tests": [TestResult(name="t", status="warn", failures=9)]})
+    assert needs(WELL, audits=Audits(newest=warning), row_tests=[rows("t", "warn", 1)]) == []
+
+
+def test_a_test_that_could_not_be_run_needs_a_person() -> None:
+    found = only(WELL, row_tests=[rows("t", "error", 1, None)])
+    assert (found.cause, found.why) == (Cause.AUDIT_FAILED, "t: why")
+
+
+def test_an_audit_that_found_out_nothing_needs_a_person() -> None:
+    found = only(WELL, audits=Audits(newest=AUDIT, trouble=Trouble(at=ago(1), why="BigQuery is away")))
+    assert (found.cause, found.about, found.since) == (Cause.AUDIT_FAILED, "audit", ago(1))
+    assert "BigQuery is away" in found.sentence(NOW)
+
+
+def test_an_audit_that_nobody_makes_is_late() -> None:
+    old = AUDIT.model_copy(update={"at": ago(48.1)})
+    found = only(WELL, audits=Audits(newest=old))
+    assert (found.cause, found.since) == (Cause.AUDIT_LATE, ago(48.1))
+    assert Cause.AUDIT_LATE in SOFT
+    never = replace(WELL, batches=[merged(60), merged(2)])
+    assert "bronze was never audited; its first batch was merged 2 d 11 h ago" in only(never, audits=Audits()).sentence(
+        NOW
+    )
+    assert needs(WELL, audits=Audits()) == [], "its first batch is new"

@@ -143,6 +143,7 @@ def test_what_did_not_answer_comes_first() -> None:
 
 def test_every_cause_of_a_table_is_a_word() -> None:
     of_no_table = {Cause.UNSEEN, Cause.DOWNSTREAM_FAILED, Cause.DEAD_LETTERS, Cause.OBJECTS_FAILED, Cause.OBJECTS_WAIT}
+    of_no_table |= {Cause.TESTS_FAILED, Cause.AUDIT_FAILED, Cause.AUDIT_LATE}
     assert set(WORDS) == set(Cause) - of_no_table
 
 

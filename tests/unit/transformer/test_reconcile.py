@@ -1,5 +1,6 @@
 """Reconcile on a real state, with dbt and BigQuery as stand-ins: what is noted after what, and who stops whom."""
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from services.core.settings import TransformerSettings
 from services.core.state.lease import acquire, holding
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
-from services.core.tables import Column, ColumnType, Mode, Table, Tables
+from services.core.tables import Column, ColumnType, Mode, OnFailedTests, Table, Tables
 from services.core.window import Window
 from services.transformer.bronze.batch_rows import ADDED_COLUMNS
 from services.transformer.bronze.handover import MOST_BATCHES, view_definition
@@ -159,6 +160,23 @@ class Dbt:
         ]
 
 
+@dataclass
+class Tests:
+    """Row tests: what they are asked, and how they end."""
+
+    bad: set[str] = field(default_factory=set)
+    """Batches with a row that fails."""
+    error: Exception | None = None
+    asked: list[str] = field(default_factory=list)
+
+    def results(self, client: Any, table: Table, rows: str) -> list[NodeResult]:
+        if self.error is not None:
+            raise self.error
+        self.asked.append(rows)
+        failures = sum(f'"{batch}" as _batch_id' in rows for batch in self.bad)
+        return [NodeResult(f"not_null_{table.name}", "test", "fail" if failures else "pass", "", 0.1, None, failures)]
+
+
 class NoArtifacts:
     """Keeps nothing."""
 
@@ -180,6 +198,7 @@ class World:
     dbt: Dbt
     client: Client
     alerts: list[str]
+    tests: "Tests"
 
     def loaded(self, name: str, low: int | None, high: int, mode: Mode = Mode.INCREMENTAL) -> str:
         batch = Batch(
@@ -210,17 +229,19 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     client = Client()
     dbt = Dbt(client)
     alerts: list[str] = []
+    tester = Tests()
     transformer = Transformer(
         settings,
         TABLES,
         state,
         cast(Any, client),
         cast(DbtProject, dbt),
+        tester,
         NoArtifacts(),
         NoReports(),
         lambda batch: alerts.append(batch.id),
     )
-    return World(transformer, state, dbt, client, alerts)
+    return World(transformer, state, dbt, client, alerts, tester)
 
 
 def test_a_batch_whose_hashed_table_is_gone_fails_and_does_not_stop_the_others(world: World) -> None:
@@ -747,3 +768,55 @@ def test_once_a_day_old_deltas_are_merged_and_all_views_are_made_anew(world: Wor
     assert [run.outcome for run in world.state.runs("transformer")] == [report.outcome()] == ["succeeded"]
     world.transformer.maintain("me")
     assert [stage for stage, _ in world.dbt.stages] == ["bronze", "downstream", "downstream"]
+
+
+def test_a_batch_is_tested_before_bronze_has_it_and_goes_on(world: World) -> None:
+    large(world, "a")
+    first, second = world.loaded("a", None, 1), world.loaded("a", 1, 2)
+    world.tests.bad = {first}
+    [report] = world.transformer.reconcile("me")
+    [asked] = world.tests.asked
+    assert asked.count("union all") == 1, "one statement for all batches of a table"
+    assert [(node.name, node.status, node.failures) for node in report.nodes if node.resource_type == "test"] == [
+        ("not_null_a", "fail", 1)
+    ]
+    assert report.outcome() == "tests_failed"
+    assert world.state_of(first) is world.state_of(second) is BatchState.MERGED
+
+
+@pytest.mark.parametrize("size", [1, 100 * MIB], ids=["merged", "appended"])
+def test_a_bad_batch_is_held_where_that_is_declared_and_goes_on_when_released(world: World, size: int) -> None:
+    declared = world.transformer.tables.get("a")
+    assert declared is not None
+    holding_ = declared.model_copy(update={"on_failed_tests": OnFailedTests.HOLD})
+    tables = Tables(version=1, tables=[holding_, table("b")])
+    world.transformer = dataclasses.replace(world.transformer, tables=tables)
+    large(world, "a")
+    world.client.based["a"] = size
+    bad, good = world.loaded("a", None, 1), world.loaded("a", 1, 2)
+    world.tests.bad = {bad}
+    world.transformer.reconcile("me")
+    assert (world.state_of(bad), world.state_of(good)) == (BatchState.HELD, BatchState.MERGED)
+    held = world.state.batch(bad)
+    assert held is not None
+    assert held.hold is not None
+    assert held.hold.code == "tests_failed"
+    assert "not_null_a (1 row)" in held.hold.message
+    assert world.alerts == [bad]
+    assert world.state.progress("a").watermark is None
+    world.state.step(bad, Step.RELEASE)
+    world.transformer.reconcile("me")
+    assert world.state_of(bad) is BatchState.MERGED
+    assert world.state.progress("a").watermark == at(2)
+
+
+def test_batches_of_which_nothing_can_be_known_wait(world: World) -> None:
+    batch_id = world.loaded("a", None, 1)
+    world.tests.error = ServiceUnavailable("away")  # type: ignore[no-untyped-call]
+    with pytest.raises(TransientError, match="table a: row tests: "):
+        world.transformer.reconcile("me")
+    assert world.state_of(batch_id) is BatchState.LOADED
+    assert world.dbt.merged() == []
+    world.tests.error = None
+    world.transformer.reconcile("me")
+    assert world.state_of(batch_id) is BatchState.MERGED

@@ -13,11 +13,13 @@ from services.core.batch import Batch, BatchError, BatchState
 from services.core.cost.run_cost import CostLine, RunCost
 from services.core.errors import TransientError
 from services.core.health.attention import Attention, Cause
+from services.core.health.standing import Standing
+from services.core.state.quality import Audit, Group, Status
 from services.core.state.state import Run
 from services.core.storage import ObjectStore, StoredObject
 from services.core.tables import Mode
 from services.core.window import Window
-from services.transformer.report.facts import Facts, Share, TableFacts
+from services.transformer.report.facts import Facts, TableFacts
 from services.transformer.report.page import render
 from services.transformer.report.published import Published
 from services.transformer.report.reasons import MOST_BYTES, MOST_SHOWN, FailedObject, parse_reason, read_reasons
@@ -45,6 +47,17 @@ def node(name: str, kind: str, status: str, failures: int | None = None) -> dict
     return {"name": name, "resource_type": kind, "status": status, "message": "", "seconds": 0.2, "failures": failures}
 
 
+def standing(name: str, status: Status, failures: int | None = 0, **facts: Any) -> Standing:
+    told: dict[str, Any] = {"message": "", "as_of": NOW - timedelta(hours=3), "found_by": "audit"}
+    return Standing(name=name, status=status, failures=failures, **(told | facts))
+
+
+def audit(**figures: list[Group]) -> Audit:
+    return Audit(
+        id="20261122T222000000000Z-00000000", at=NOW - timedelta(hours=3), seconds=4, tests=[], figures=figures
+    )
+
+
 def run(outcome: str = "succeeded", *nodes: dict[str, Any], problems: tuple[str, ...] = ()) -> Run:
     merges = [{"table": "installments", "batches": [GOOD.batches[0].id], "rows": 7, "rows_merged": None, "seconds": 1}]
     details = {"seconds": {"bronze": 1.5}, "merges": merges, "nodes": list(nodes), "problems": list(problems)}
@@ -62,8 +75,10 @@ GOOD = Facts(
     batches=[batch(2, BatchState.MERGED, rows=7)],
     failed=[],
     failed_count=0,
-    rejected=[Share("missing buyer", 3)],
-    tiers=[Share("GOOD", 5), Share("FAIR", 2)],
+    audit=audit(
+        rejected=[Group(name="missing buyer", count=3)],
+        tiers=[Group(name="GOOD", count=5), Group(name="FAIR", count=2)],
+    ),
 )
 
 
@@ -72,17 +87,19 @@ def need(cause: Cause, about: str = "installments", **facts: Any) -> Attention:
     return Attention(cause=cause, about=about, table=about, **(told | facts))
 
 
-WARNS = [node("t", "test", "warn", 4_844_000), node("u", "test", "warn", 529), node("v", "test", "pass", 0)]
+WARNS = [standing("t", "warn", 4_844_000), standing("u", "warn", 529), standing("v", "pass")]
 
 
 @pytest.mark.parametrize(
     ("facts", "tone", "words"),
     [
         ({}, "good", "All tables are up to date, no test has run"),
-        ({"runs": [run("succeeded", node("t", "test", "pass", 0))]}, "good", "up to date, all tests pass"),
+        ({"tests": [standing("t", "pass")]}, "good", "up to date, all tests pass"),
         ({"runs": [run("failed", problems=("table installments: why",))]}, "bad", "The last run failed: table inst"),
-        ({"runs": [run("tests_failed", node("t", "test", "fail", 4))]}, "bad", "1 test fails (4 rows)"),
-        ({"runs": [run("succeeded", *WARNS)]}, "way", "2 tests warn (4,844,529 rows)"),
+        ({"tests": [standing("t", "fail", 4)], "needs": [need(Cause.TESTS_FAILED)]}, "bad", "1 test fails (4 rows)"),
+        ({"needs": [need(Cause.AUDIT_FAILED, count=2)]}, "bad", "2 tests, or audits, could not be run"),
+        ({"needs": [need(Cause.AUDIT_LATE)]}, "way", "1 audit is late"),
+        ({"tests": WARNS}, "way", "2 tests warn (4,844,529 rows)"),
         ({"needs": [need(Cause.BATCH_FAILED, count=3)]}, "bad", "3 batches failed"),
         ({"needs": [need(Cause.EXTRACTION_FAILED), need(Cause.EXTRACTION_FAILED)]}, "bad", "2 tables cannot be extr"),
         ({"needs": [need(Cause.EXTRACTION_INTERRUPTED)]}, "bad", "1 extraction was interrupted"),
@@ -93,7 +110,7 @@ WARNS = [node("t", "test", "warn", 4_844_000), node("u", "test", "warn", 529), n
         ({"needs": [need(Cause.LATE)]}, "way", "1 table is late"),
         ({"needs": [need(Cause.NEVER_EXTRACTED)]}, "way", "1 table was never extracted"),
         ({"needs": [need(Cause.LATE), need(Cause.BATCH_HELD)]}, "bad", "1 batch waits for a person, 1 table is late"),
-        ({"needs": [need(Cause.LATE)], "runs": [run("succeeded", *WARNS)]}, "way", "1 table is late, 2 tests warn"),
+        ({"needs": [need(Cause.LATE)], "tests": WARNS}, "way", "1 table is late, 2 tests warn"),
     ],
 )
 def test_the_verdict_counts_what_is_wrong_and_has_the_colour_of_the_worst(
@@ -142,11 +159,12 @@ def test_the_page_shows_everything_and_escapes_it() -> None:
     evil = "<script>alert(1)</script>"
     facts = replace(
         GOOD,
-        runs=[run("succeeded", node("a_test", "test", "fail", 1234), node("a_model", "model", "success"))],
+        runs=[run("succeeded", node("a_model", "model", "success"))],
+        tests=[standing("a_test", "fail", 1234, table=evil, found_by="batch"), standing(evil, "error", None)],
         batches=[*GOOD.batches, batch(1, BatchState.FAILED, error=BatchError(code="part_changed", message=evil))],
         failed=[FailedObject(f"gs://b/{evil}", "unknown_object", evil, None, "2026-11-23T00:00:00+00:00")],
         failed_count=31,
-        tiers=[Share(evil, 1)],
+        audit=audit(tiers=[Group(name=evil, count=1)], rejected=[Group(name="missing buyer", count=3)]),
     )
     page = render(facts)
     assert evil not in page
@@ -175,24 +193,32 @@ def test_the_page_asks_for_nothing_from_elsewhere() -> None:
 
 
 def test_an_empty_pipeline_has_a_page() -> None:
-    page = render(Facts(NOW, "p", [], [], [], [], 0, [], []))
-    assert "No run with tests" in page
-    assert "No installment was left out" in page
-
-
-def test_a_layer_that_does_not_answer_is_not_taken_for_an_empty_one() -> None:
-    page = render(replace(GOOD, rejected=None, tiers=None))
-    assert "Silver does not answer" in page
-    assert "Gold does not answer" in page
+    page = render(Facts(NOW, "p", [], [], [], [], 0))
+    assert "No test has run" in page
+    assert "There are figures once an audit was made" in page
     assert "No installment was left out" not in page
 
 
+def test_every_figure_says_as_of_when_it_is() -> None:
+    tests = [standing("a_test", "fail", 1, table="installments", as_of=NOW - timedelta(hours=1), found_by="batch")]
+    page = render(replace(GOOD, tests=tests))
+    assert "As of the audit of 2026-11-22 22:20:00 UTC." in page
+    assert "2026-11-23 00:20:00, a batch of installments" in page
+    assert "The newest audit, of all tests on everything, was on 2026-11-22 22:20:00 UTC" in page
+    assert "only rows of batches were tested" in render(replace(GOOD, tests=tests, audit=None))
+
+
+def test_a_figure_that_was_not_counted_is_not_taken_for_none() -> None:
+    assert "No installment was left out" in render(replace(GOOD, audit=audit(rejected=[])))
+    assert "No installment was left out" not in render(replace(GOOD, audit=audit()))
+
+
 def test_what_needs_a_look_is_in_the_open_and_the_rest_is_folded() -> None:
-    nodes = [node("a_failing_test", "test", "fail", 1), node("a_warning_test", "test", "warn", 1)]
-    nodes += [node(f"passing_{number}", "test", "pass", 0) for number in range(3)]
+    tests = [standing("a_failing_test", "fail", 1), standing("a_warning_test", "warn", 1)]
+    tests += [standing(f"passing_{number}", "pass") for number in range(3)]
     waiting = batch(100, BatchState.LANDED, load_attempts=2, trouble="the bucket is away", drift=["column x is new"])
     batches = [waiting, *(batch(hours, BatchState.MERGED) for hours in range(50, 30, -1))]
-    page = render(replace(GOOD, runs=[run("tests_failed", *nodes)], batches=batches))
+    page = render(replace(GOOD, tests=tests, batches=batches))
     folded = "".join(re.findall(r"<details>.*?</details>", page, re.DOTALL))
     opened = re.sub(r"(?s)<details>.*?</details>", "", page)
     assert "3 test(s) pass" in folded
@@ -225,12 +251,12 @@ def section(facts: Facts) -> str:
 
 def test_the_cost_of_the_last_run_is_told_by_layer_and_model() -> None:
     text = section(replace(GOOD, runs=[costing(RunCost(lines=LINES))], usd_per_tib=10))
-    assert "The last run billed 3.5 TiB, 35.00 USD at 10 USD per TiB, without this report" in text
+    assert "The last run billed 3.5 TiB, 35.00 USD at 10 USD per TiB. It processed" in text
     assert "7 jobs and 0.9 s of slots" in text
     for row in ("bronze", "silver", "(downstream)", "installments", "&lt;b&gt;clean&lt;/b&gt;", "30.00 USD", "512 GiB"):
         assert row in text, row
     assert "<b>clean</b>" not in text
-    for name in ("Billed per run", "Billed by layer, last run", "Billed by model with its tests, last run"):
+    for name in ("Billed per run", "Billed by layer, last run", "Billed by model, last run"):
         assert f"<figcaption>{name}</figcaption>" in text
 
 
@@ -359,14 +385,15 @@ def test_only_the_newest_reasons_are_read() -> None:
 
 def test_a_report_is_published_again_when_it_would_say_something_else_or_is_soon_too_old() -> None:
     half = timedelta(hours=13)
-    before = Published.of(NOW, [need(Cause.LATE)])
+    before = Published.of(NOW, [need(Cause.LATE)], audit())
 
     def differs(hours: float, *needs: Attention) -> bool:
-        return Published.of(NOW + timedelta(hours=hours), list(needs)).differs(before, half)
+        return Published.of(NOW + timedelta(hours=hours), list(needs), audit()).differs(before, half)
 
     assert not differs(12.9, need(Cause.LATE, since=NOW))
     assert differs(13.1, need(Cause.LATE))
     assert differs(0.1)
     assert differs(0.1, need(Cause.LATE), need(Cause.EXTRACTION_FAILED))
     assert differs(0.1, need(Cause.LATE, "cnpj_ws"))
-    assert Published.of(NOW, []).differs(None, half), "there is none yet"
+    assert Published.of(NOW, [], None).differs(None, half), "there is none yet"
+    assert Published.of(NOW, [need(Cause.LATE)], None).differs(before, half), "of another audit"

@@ -212,6 +212,7 @@ class History:
                 state=PipelineState(cast(Any, Stepwise(process, "state", self.store))),
                 client=cast(Any, warehouse),
                 dbt=cast(DbtProject, dbt),
+                row_tests=SimpleNamespace(results=lambda *_: []),
                 artifacts=NoArtifacts(),
                 reports=cast(Any, SimpleNamespace(publish=lambda run_id: None)),
                 alert=lambda batch: None,

@@ -15,7 +15,7 @@ from services.extractor import landing
 from services.extractor.planning import preparation
 from services.extractor.reading import reading
 from services.loader import loading
-from services.transformer.bronze import round as bronze_round
+from services.transformer.bronze import side_by_side
 from tests.unit.extractor.history.cells import Cells
 from tests.unit.extractor.history.history import History
 from tests.unit.extractor.history.inventing import Declared, Happening
@@ -49,7 +49,7 @@ def simulated_outside() -> Iterator[None]:
         patch.setattr(reading, "Reader", Reader)
         patch.setattr(reading, "wait_exponential_jitter", lambda **_: wait_none())
         patch.setattr(landing, "ThreadPoolExecutor", Inline)
-        patch.setattr(bronze_round, "ThreadPoolExecutor", Inline)
+        patch.setattr(side_by_side, "ThreadPoolExecutor", Inline)
         patch.setattr(loading, "load", _load)
         patch.setattr(loading, "refresh_stable", lambda *_: True)
         patch.setattr(leases, "datetime", Wall)

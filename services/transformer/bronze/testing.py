@@ -1,0 +1,109 @@
+"""Row tests of batches that are about to go in; under ``on_failed_tests: hold`` a bad batch waits instead."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from google.api_core.exceptions import GoogleAPICallError
+from google.cloud import bigquery
+
+from services.core.batch import Batch, BatchError
+from services.core.errors import DataError
+from services.core.faults import fault_point
+from services.core.state.state import PipelineState
+from services.core.tables import OnFailedTests, Table
+from services.core.telling import kind_and_words
+from services.transformer.bronze.batch_rows import Loaded, batch_rows, bronze_columns
+from services.transformer.bronze.notes import Notes
+from services.transformer.bronze.side_by_side import side_by_side
+from services.transformer.dbt_project import DbtError, NodeResult
+from services.transformer.quality.noting import note_rows
+from services.transformer.quality.row_tests import why_held
+
+log = structlog.get_logger()
+
+
+class Tester(Protocol):
+    """Runs the tests of single rows (``services.transformer.quality.row_tests.RowTests``)."""
+
+    def results(self, client: bigquery.Client, table: Table, rows: str) -> list[NodeResult]:
+        """How a table's row tests end on rows that bronze is about to take in."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the row tests found of a table's batches."""
+
+    passed: list[Loaded]
+    """The batches that go on."""
+    results: list[NodeResult]
+    held: list[tuple[Batch, BatchError]]
+    """Those that wait for a person, and why."""
+    failure: str | None = None
+    """Why nothing is known of any of them."""
+
+
+@dataclass(frozen=True)
+class Testing:
+    """Tests the batches of a round."""
+
+    state: PipelineState
+    client: bigquery.Client
+    row_tests: Tester
+    notes: Notes
+
+    def passed(
+        self, tables: list[Table], batches: Mapping[str, list[Loaded]], waiting: Mapping[str, list[Loaded]]
+    ) -> dict[str, list[Loaded]]:
+        """The batches that go on, by table; what the tests found is noted before bronze has them.
+
+        Args:
+            tables: the tables whose batches are tested.
+            batches: by table.
+            waiting: by table, all batches that wait if nothing can be known of them.
+
+        Raises:
+            TransientError: the state does not answer.
+        """
+        asked = [table for table in tables if batches[table.name]]
+        going: dict[str, list[Loaded]] = {}
+        for table, tested in zip(asked, side_by_side(asked, lambda t: self._test(t, batches[t.name])), strict=True):
+            self.notes.round.nodes += tested.results
+            if tested.failure is not None:
+                self.notes.stuck(table.name, waiting[table.name], tested.failure)
+                continue
+            note_rows(self.state.store, table.name, tested.results, [each.batch.id for each in batches[table.name]])
+            for batch, why in tested.held:
+                self.notes.hold(batch, why.code, why.message)
+            going[table.name] = tested.passed
+        if asked:
+            fault_point("transformer.tested")
+        return going
+
+    def _test(self, table: Table, batches: list[Loaded]) -> Tested:
+        """Test batches: all in one statement, or each by itself where a bad one is to wait."""
+        holds = table.on_failed_tests is OnFailedTests.HOLD
+        tested = Tested([], [], [])
+        for part in [[each] for each in batches] if holds else [batches]:
+            try:
+                results = self._results(table, part)
+            except (DbtError, GoogleAPICallError) as error:
+                return Tested([], tested.results, [], f"row tests: {kind_and_words(error)}")
+            tested.results.extend(results)
+            why = why_held(table, results) if part[0].batch.released_at is None else None
+            if why is None:
+                tested.passed.extend(part)
+            else:
+                tested.held.append((part[0].batch, why))
+        return tested
+
+    def _results(self, table: Table, part: list[Loaded]) -> list[NodeResult]:
+        try:
+            # Their own columns suffice: what bronze has beyond them is null in their rows, and in no test.
+            columns = bronze_columns(table, {}, part)
+            rows = "\nunion all\n".join(batch_rows(table, columns, each) for each in part)
+        except DataError as error:
+            log.warning("batch.not_tested", table=table.name, reason=str(error))  # it is refused further on
+            return []
+        return self.row_tests.results(self.client, table, rows)

@@ -1,0 +1,107 @@
+"""Many tests, and counts of groups, as one statement: a table that all of them read is billed once. Pure functions.
+
+BigQuery bills a table once for a statement, however often it is named there
+(https://cloud.google.com/bigquery/pricing#on_demand_pricing). Each part keeps the SQL that dbt made of it, so it means
+what it means when dbt runs it alone.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from services.transformer.dbt_project import NodeResult
+from services.transformer.quality.compiled import DataTest
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The rows of a relation by a column: how many there are of each value."""
+
+    name: str
+    relation: str
+    """As SQL names it."""
+    column: str
+
+
+Part = DataTest | Groups
+"""What a fused statement asks."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A row of a fused statement's answer."""
+
+    part: int
+    """Place of the part in the statement."""
+    name: str | None
+    """The group; None of a test."""
+    number: int | None
+    """Rows of the group; what a test calls failures."""
+    warns: bool | None = None
+    fails: bool | None = None
+
+
+def fused(parts: Sequence[Part], named: Mapping[str, str] | None = None) -> str:
+    """One statement that asks all parts.
+
+    Args:
+        parts: tests that are compiled, and groups.
+        named: queries by the name under which the parts' SQL reads them, each after those that it reads.
+    """
+    asked = [_asked(number, part) for number, part in enumerate(parts)]
+    queries = [f"{name} as (\n{sql}\n)" for name, sql in (named or {}).items()]
+    return "\n".join([*(["with " + ",\n".join(queries)] if queries else []), "\nunion all\n".join(asked)])
+
+
+def _asked(number: int, part: Part) -> str:
+    if isinstance(part, Groups):
+        column = f"cast(`{part.column}` as string)"
+        return (
+            f"select {number} as part, {column} as name, count(*) as number, "
+            f"cast(null as bool) as warns, cast(null as bool) as fails\nfrom {part.relation}\ngroup by {column}"
+        )
+    # As dbt's materialization of a test has it.
+    limit = f"\nlimit {part.limit}" if part.limit is not None else ""
+    return (
+        f"select {number} as part, cast(null as string) as name, cast({part.fail_calc} as int64) as number, "
+        f"{part.fail_calc} {part.warn_if} as warns, {part.fail_calc} {part.error_if} as fails\n"
+        f"from (\n{part.sql}{limit}\n) as dbt_internal_test"
+    )
+
+
+def answered(rows: Iterable[Any]) -> dict[int, list[Answered]]:
+    """The answer's rows by part."""
+    found: dict[int, list[Answered]] = {}
+    for row in rows:
+        found.setdefault(row["part"], []).append(
+            Answered(row["part"], row["name"], row["number"], row["warns"], row["fails"])
+        )
+    return found
+
+
+def judged(test: DataTest, answer: Answered, seconds: float) -> NodeResult:
+    """How a test ended, by dbt's rules and in its words.
+
+    Args:
+        test: the test.
+        answer: what the statement answered.
+        seconds: its share of the time that the statement took.
+    """
+    failures = answer.number
+    if failures is None:
+        return broken(test, f"its fail_calc, {test.fail_calc}, gives null on these rows", seconds)
+    words = f"Got {failures} {'result' if failures == 1 else 'results'}, configured to"
+    if test.severity == "error" and answer.fails:
+        return _result(test, "fail", f"{words} fail if {test.error_if}", failures, seconds)
+    if answer.warns:
+        return _result(test, "warn", f"{words} warn if {test.warn_if}", failures, seconds)
+    return _result(test, "pass", "", 0, seconds)
+
+
+def broken(test: DataTest, why: str, seconds: float = 0.0) -> NodeResult:
+    """The result of a test that could not be run."""
+    return _result(test, "error", why, None, seconds)
+
+
+def _result(test: DataTest, status: str, message: str, failures: int | None, seconds: float) -> NodeResult:
+    return NodeResult(test.name, "test", status, message, round(seconds, 3), None, failures)

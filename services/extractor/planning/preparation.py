@@ -186,8 +186,8 @@ def prepare(
     tip = None
     if bounds == [] and cursor is not None and table.mode is Mode.INCREMENTAL:
         tip = _tip(state, reached, mode, window, progress, before, seen, plan)
-        kept = tip.fingerprints if tip else None
-        plan = _flagged(table, plan, [read for read, _ in landed], again_flag(cursor, window, kept))
+        fingerprints = tip.fingerprints if tip else None
+        plan = _flagged(table, plan, [read for read, _ in landed], again_flag(cursor, window, fingerprints))
     extracted_at = clock.now.astimezone(UTC)
     if progress.extracted_at is not None:
         extracted_at = max(extracted_at, progress.extracted_at + timedelta(microseconds=1))

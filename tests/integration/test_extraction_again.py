@@ -3,17 +3,26 @@
 ``Bench.merge`` does what loader and transformer would; fingerprints count for batches in bronze only.
 """
 
+from collections.abc import Iterator
+
 import httpx
 import pytest
 
 from services.core.batch import Batch, BatchError, BatchState, Step
 from services.core.settings import CoreSettings
-from tests.integration.extractor_harness import LANDING, ROLE, SCHEMA, Bench, Finished, incremental
+from tests.integration.extractor_harness import LANDING, ROLE, SCHEMA, Bench, Finished, Place, incremental, place_on
 
 FINGERPRINTS = str(CoreSettings.model_fields["fingerprints_prefix"].default)
 TABLE = "paid"
 COLUMNS = {"id": "INT64", "v": "INT64", "due": "DATE", "amount": "NUMERIC", "note": "STRING"}
 DAYS = {"expression": "due", "type": "date", "time_zone": "UTC", "lookback": "P1D"}
+
+
+@pytest.fixture(scope="module")
+def place(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Of one version of PostgreSQL: what differs between them is looked at elsewhere."""
+    with place_on(postgres_dsn, tmp_path_factory.mktemp("place")) as place:
+        yield place
 
 
 @pytest.fixture
@@ -89,7 +98,7 @@ def test_of_a_thousand_rows_that_are_read_again_the_forty_that_changed_land(paid
 
 @pytest.mark.parametrize(
     ("changed", "back"),
-    [("v = v + 1", "v = v - 1"), ("note = NULL", "note = ''"), ("due = current_date", "due = NULL")],
+    [("note = NULL", "note = ''"), ("due = current_date", "due = NULL")],
 )
 def test_a_row_that_changes_and_changes_back_lands_both_times(paid: Bench, changed: str, back: str) -> None:
     _settled(paid)
@@ -99,16 +108,6 @@ def test_a_row_that_changes_and_changes_back_lands_both_times(paid: Bench, chang
         assert _landed(paid) == [1025]
         paid.merge()
     assert paid.extract().outcome()["outcome"] == "no_changes"
-
-
-def test_each_column_tells_a_row_from_its_older_version(paid: Bench) -> None:
-    """Also where the same characters are in other columns, and null is no empty text."""
-    changes = ("amount = 0.02", "note = 'row 1.'", "note = NULL", "note = 'null'", "v = 1", "due = current_date + 1")
-    _settled(paid)
-    for change in changes:
-        paid.database.run(f"UPDATE {SCHEMA}.{TABLE} SET {change} WHERE id = 1")
-        assert paid.extract().outcome()["rows"] == 1, change
-        paid.merge()
 
 
 def test_a_batch_that_is_not_in_bronze_does_not_count(paid: Bench) -> None:
@@ -206,9 +205,8 @@ def test_more_fingerprints_than_are_kept_are_none_and_the_log_says_what_to_do(pa
 @pytest.mark.parametrize(
     "point",
     [
-        *("extractor.remembered", "extractor.batch_noted", "extractor.part_landed", "extractor.read"),
-        *("extractor.fingerprints_kept", "extractor.manifest_announced", "extractor.manifest_landed"),
-        "extractor.landed",
+        *("extractor.batch_noted", "extractor.read", "extractor.fingerprints_kept"),
+        *("extractor.manifest_announced", "extractor.manifest_landed", "extractor.landed"),
     ],
 )
 def test_a_death_anywhere_leaves_no_fingerprints_of_rows_that_did_not_land(paid: Bench, point: str) -> None:

@@ -1,6 +1,5 @@
 """When fingerprints of rows that are read again count, and which rows those are."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +13,7 @@ from services.core.tables import Cursor, Mode
 from services.core.window import Window
 from services.extractor.planning.again import FORM, Again, again_flag, void
 from services.extractor.planning.cursor import CursorKind, SettledCursor
+from services.extractor.planning.window import predicate
 
 DAY = datetime(2026, 11, 26, tzinfo=UTC)
 READ_AT = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -68,8 +68,9 @@ def test_they_do_not_count_before_their_batch_is_in_bronze_nor_when_it_failed(st
     assert judged(tip=TIP.model_copy(update={"state": state})) == "their batch is not in bronze yet"
 
 
+LATER = READ_AT + timedelta(microseconds=1)
 SINCE = {
-    "another extraction began": {"progress": PROGRESS.model_copy(update={"extracted_at": READ_AT + timedelta(0, 0, 1)})},
+    "another extraction began": {"progress": PROGRESS.model_copy(update={"extracted_at": LATER})},
     "nothing is known of extractions": {"progress": PROGRESS.model_copy(update={"extracted_at": None})},
     "a file came": {"progress": PROGRESS.model_copy(update={"unannounced": "file"})},
     "another file came": {
@@ -124,13 +125,21 @@ def flags(cursor: Cursor, window: Window, kept: Fingerprints | None, kind: Curso
     """What the engine makes of the flag for some values; PostgreSQL has the same comparisons."""
     settled = SettledCursor(cursor, kind)
     rows = ", ".join(f"({number}, {value})" for number, value in enumerate(values))
-    statement = f"SELECT {again_flag(settled, window, kept)} FROM (VALUES {rows}) AS rows (n, c) ORDER BY n"  # noqa: S608
-    with duckdb.connect(":memory:", config={"TimeZone": "UTC"}) as engine:
+    statement = f"SELECT {again_flag(settled, window, kept)} FROM (VALUES {rows}) AS rows (n, c) ORDER BY n"
+    with duckdb.connect(":memory:") as engine:
+        engine.execute("SET TimeZone = 'UTC'")
         return [Again(flag) for (flag,) in engine.execute(statement).fetchall()]
 
 
 DATES = Cursor(expression="c", type="date", time_zone="UTC", lookback=timedelta(days=1))
-VALUES = ["DATE '2026-11-23'", "DATE '2026-11-24'", "DATE '2026-11-25'", "DATE '2026-11-26'", "DATE '2026-11-27'", "NULL"]
+VALUES = [
+    "DATE '2026-11-23'",
+    "DATE '2026-11-24'",
+    "DATE '2026-11-25'",
+    "DATE '2026-11-26'",
+    "DATE '2026-11-27'",
+    "NULL",
+]
 NOTHING = Again(0)
 
 
@@ -159,24 +168,16 @@ def test_moments_without_a_lookback_are_read_again_only_ahead_of_the_window() ->
     cursor = Cursor(expression="c", type="timestamp")
     window = Window(low=READ_AT - timedelta(hours=1), high=READ_AT)
     moments = ["11:00:00", "11:00:00.000001", "12:00:00", "12:00:00.000001"]
-    found = flags(
-        cursor, window, KEPT, CursorKind.MOMENT, *(f"TIMESTAMPTZ '2026-11-26 {at}+00'" for at in moments)
-    )
+    found = flags(cursor, window, KEPT, CursorKind.MOMENT, *(f"TIMESTAMPTZ '2026-11-26 {at}+00'" for at in moments))
     assert found == [Again.LAST, NOTHING, NOTHING, Again.NEXT | Again.AHEAD]
 
 
 def test_what_the_next_window_reads_is_what_this_one_flags() -> None:
     """The flag and the window's own condition are made apart, and have to agree."""
-    from services.extractor.planning.window import predicate
-
-    following: Callable[[SettledCursor], str] = lambda cursor: predicate(  # noqa: E731
-        cursor, Mode.INCREMENTAL, Window(low=DAY, high=DAY + timedelta(days=1))
-    )
     settled = SettledCursor(DATES, CursorKind.DAY)
     rows = ", ".join(f"({value})" for value in VALUES)
     with duckdb.connect(":memory:") as engine:
         flag = again_flag(settled, Window(low=DAY, high=DAY), None)
-        found = engine.execute(
-            f"SELECT ({flag}) & 1 = 1, {following(settled)} FROM (VALUES {rows}) AS rows (c)"  # noqa: S608
-        ).fetchall()
+        following = predicate(settled, Mode.INCREMENTAL, Window(low=DAY, high=DAY + timedelta(days=1)))
+        found = engine.execute(f"SELECT ({flag}) & 1 = 1, {following} FROM (VALUES {rows}) AS rows (c)").fetchall()
     assert [flagged for flagged, _ in found] == [read for _, read in found]

@@ -69,7 +69,7 @@ def test_they_do_not_count_before_their_batch_is_in_bronze_nor_when_it_failed(st
 
 
 LATER = READ_AT + timedelta(microseconds=1)
-SINCE = {
+SINCE: dict[str, dict[str, Any]] = {
     "another extraction began": {"progress": PROGRESS.model_copy(update={"extracted_at": LATER})},
     "nothing is known of extractions": {"progress": PROGRESS.model_copy(update={"extracted_at": None})},
     "a file came": {"progress": PROGRESS.model_copy(update={"unannounced": "file"})},

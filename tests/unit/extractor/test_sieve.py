@@ -184,5 +184,5 @@ def test_a_fingerprint_is_the_same_with_every_release_of_the_engine() -> None:
     passed(sieve, batch(COLUMNS, row, dict.fromkeys(row)), NEXT, NEXT)
     kept = {(each["high"] << 64) + each["low"] for each in pq.read_table(pa.BufferReader(sieve.kept()[0])).to_pylist()}
     texts = [text, f"[{','.join(['null'] * len(COLUMNS))}]"]
-    assert kept == {int.from_bytes(hashlib.md5(each.encode()).digest(), "little") for each in texts}
+    assert kept == {int.from_bytes(hashlib.md5(each.encode()).digest(), "little") for each in texts}  # noqa: S324
     assert FORM == 1

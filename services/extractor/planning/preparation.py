@@ -184,10 +184,11 @@ def prepare(
     bounds = page_bounds(storage, settings.extract_chunk_pages, everything=everything)
     # Orders row versions: later than the extraction before, whatever the source's clock does.
     tip = None
-    if bounds == [] and cursor is not None and table.mode is Mode.INCREMENTAL:
-        tip = _tip(state, reached, mode, window, progress, before, seen, plan)
-        fingerprints = tip.fingerprints if tip else None
-        plan = _flagged(table, plan, [read for read, _ in landed], again_flag(cursor, window, fingerprints))
+    if cursor is not None and table.mode is Mode.INCREMENTAL and settings.extract_fingerprints:
+        planned = plan.model_copy(update={"bounds": bounds})
+        tip = _tip(state, reached, mode, window, progress, before, seen, planned)
+        flag = again_flag(cursor, window, tip.fingerprints if tip else None)
+        plan = plan if bounds else _flagged(table, plan, [read for read, _ in landed], flag)
     extracted_at = clock.now.astimezone(UTC)
     if progress.extracted_at is not None:
         extracted_at = max(extracted_at, progress.extracted_at + timedelta(microseconds=1))
@@ -223,6 +224,8 @@ def _tip(
     if tip is None or tip.fingerprints is None:
         return None
     reason = void(tip, window, progress, before, now, schema_fingerprint(plan.columns))
+    if plan.bounds:
+        reason = "this window is read by chunks"
     if reason is not None:
         log.info("fingerprints.void", of_batch=tip.id, reason=reason, effect="rows that are read again land again")
     return tip if reason is None else None

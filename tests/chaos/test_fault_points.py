@@ -96,8 +96,8 @@ COMBINED = [
     ),
     Round(
         (
-            *("extractor.manifest_landed", "loader.file_part_landed", "loader.file_noted", "loader.file_landed"),
-            "transformer.downstream_built",
+            *("extractor.fingerprints_kept", "extractor.manifest_landed"),
+            *("loader.file_part_landed", "loader.file_noted", "loader.file_landed", "transformer.downstream_built"),
         )
     ),
     Round(

@@ -127,7 +127,7 @@ def test_what_is_no_file_of_fingerprints_is_refused() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(rows_of_all_types, min_size=1, max_size=6), st.data())
-def test_equal_rows_have_equal_fingerprints_and_others_have_others(
+def test_rows_have_the_same_fingerprint_only_if_they_are_the_same(
     rows: list[dict[str, Any]], data: st.DataObject
 ) -> None:
     """By the values' own text in Python: no value of any type is taken for another, nor for that of a neighbour."""

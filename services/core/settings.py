@@ -138,9 +138,9 @@ class ExtractorSettings(CoreSettings, SourceSettings):
         default=8, description="Most attempts at a read that breaks off; the pauses grow to half a minute."
     )
     extract_fingerprints: NonNegativeInt = Field(
-        default=1_000_000,
+        default=500_000,
         description="Most rows of a table that the next run reads again and whose fingerprints are kept, so that those "
-        "which are no news do not land again; with more, none are kept. A run holds some 50 bytes for each; 0 is none.",
+        "which are no news do not land again; with more, none are kept. A run holds some 100 bytes for each; 0 is none.",
     )
     extract_mask_secret: SecretStr = Field(
         default=SecretStr(""), description="Key of `mask: hash`; another key gives other hashes."

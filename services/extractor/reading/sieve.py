@@ -21,6 +21,9 @@ from services.extractor.planning.again import Again
 _SLICE_BYTES = 4 * 1024 * 1024
 """Rows that are looked at at a time: the engine holds their texts."""
 
+_ROWS = 65_536
+"""Fingerprints that are handed over at a time."""
+
 _HALVES = pa.schema([pa.field("high", pa.uint64(), nullable=False), pa.field("low", pa.uint64(), nullable=False)])
 
 
@@ -118,14 +121,16 @@ class Sieve:
 
         None of them where there were too many.
         """
+        counting = "SELECT count(*), count(*) FILTER (ahead) FROM kept"
+        [[rows, ahead]] = self._connection.execute(counting).fetchall()
         halves = self._connection.execute(
-            "SELECT (h >> 64)::UBIGINT AS high, (h & 18446744073709551615::UHUGEINT)::UBIGINT AS low, "
-            "bool_or(ahead) AS ahead FROM kept GROUP BY h ORDER BY h"
-        ).to_arrow_table()
-        ahead = pc.sum(halves.column("ahead")).as_py() or 0
+            "SELECT (h >> 64)::UBIGINT AS high, (h & 18446744073709551615::UHUGEINT)::UBIGINT AS low FROM kept"
+        )
         content = io.BytesIO()
-        pq.write_table(halves.drop(["ahead"]).cast(_HALVES), content, compression="none", use_dictionary=False)
-        return content.getvalue(), halves.num_rows, ahead
+        with pq.ParquetWriter(content, _HALVES, compression="none", use_dictionary=False) as writer:
+            for batch in halves.to_arrow_reader(_ROWS):
+                writer.write_batch(batch.cast(_HALVES))
+        return content.getvalue(), int(rows), int(ahead)
 
 
 def checksum(content: bytes) -> str:

@@ -140,7 +140,7 @@ class ExtractorSettings(CoreSettings, SourceSettings):
     extract_fingerprints: NonNegativeInt = Field(
         default=500_000,
         description="Most rows of a table that the next run reads again and whose fingerprints are kept, so that those "
-        "which are no news do not land again; with more, none are kept. A run holds some 100 bytes for each; 0 is none.",
+        "which are no news do not land again; with more, none are kept. A run holds 100 bytes for each; 0 is none.",
     )
     extract_mask_secret: SecretStr = Field(
         default=SecretStr(""), description="Key of `mask: hash`; another key gives other hashes."

@@ -86,6 +86,21 @@ class BatchError(BaseModel):
     column: str | None = None
 
 
+class Fingerprints(BaseModel):
+    """What is noted of the fingerprints that a batch keeps: of the rows in it, or in bronze, that are read again."""
+
+    model_config = ConfigDict(frozen=True)
+
+    form: int = Field(description="Version of how a row becomes a fingerprint.")
+    columns: str = Field(description="Fingerprint of the columns that went into each.")
+    rows: int
+    ahead: int = Field(description="How many of the rows are beyond the window's end.")
+    sha256: str = Field(description="Of the object that has them.")
+    unannounced: str | None = Field(
+        description="The table's last batch that no extraction announced, when this one was planned."
+    )
+
+
 class Batch(BaseModel):
     """One extraction of one table, or one file that was dropped into landing/, as kept in the state."""
 
@@ -109,6 +124,12 @@ class Batch(BaseModel):
     )
     open: bool = Field(default=True, description="Whether the pipeline has still to look at it.")
     rows: int = 0
+    rows_known: int = Field(
+        default=0, description="Rows that were read again and did not land, because bronze has them as they are."
+    )
+    fingerprints: Fingerprints | None = Field(
+        default=None, description="Of the rows that the next window reads again; noted before the manifest is written."
+    )
     size: int = Field(default=0, description="Bytes of Parquet.")
     parts: int = 0
     started_at: AwareDatetime

@@ -14,6 +14,7 @@ FAULT_POINTS = {
     "extractor.batch_noted": "the state knows the batch, nothing is in the bucket",
     "extractor.part_landed": "a part is in landing/",
     "extractor.read": "all parts are in landing/, the manifest is not",
+    "extractor.fingerprints_kept": "the fingerprints are in the bucket, no batch names them, there is no manifest",
     "extractor.manifest_announced": "the state knows which manifest comes, it is not in landing/",
     "extractor.manifest_landed": "the manifest is in landing/, the state does not know",
     "extractor.landed": "the state says landed, the plan of the read is still there",

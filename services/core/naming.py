@@ -110,6 +110,22 @@ def batch_objects_prefix(prefix: str, table: str, batch_id: str) -> str:
     return f"{_folder(prefix, batch_id)}/{table}_{batch_id}."
 
 
+def fingerprints_object(prefix: str, table: str, batch_id: str) -> str:
+    """Object name of the fingerprints that a batch keeps of what the next window reads again.
+
+    Args:
+        prefix: the fingerprints' prefix, which is no part of landing/.
+        table: table.
+        batch_id: batch.
+    """
+    return f"{fingerprints_prefix(prefix, table)}{batch_id}.parquet"
+
+
+def fingerprints_prefix(prefix: str, table: str) -> str:
+    """Prefix that the fingerprints of all batches of a table, and nothing else, start with."""
+    return f"{prefix}/{table}/"
+
+
 @dataclass(frozen=True)
 class LandedObject:
     """What an object's name in landing/ says."""

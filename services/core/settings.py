@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveInt,
     SecretStr,
     ValidationError,
@@ -56,6 +57,11 @@ class CoreSettings(BaseSettings):
     failed_prefix: str = Field(
         default="business_case/failed", pattern=_PREFIX, description="Prefix of what could not be loaded."
     )
+    fingerprints_prefix: str = Field(
+        default="business_case/fingerprints",
+        pattern=_PREFIX,
+        description="Prefix, in the landing bucket, of the fingerprints of rows that are read again.",
+    )
     archive_bucket: str = Field(default="data_lake_credix_archive", description="Bucket of loaded objects.")
     archive_prefix: str = Field(
         default="business_case/archive", pattern=_PREFIX, description="Prefix of loaded objects."
@@ -88,6 +94,7 @@ class CoreSettings(BaseSettings):
         places = {
             "LANDING_PREFIX": f"{self.landing_bucket}/{self.landing_prefix}/",
             "FAILED_PREFIX": f"{self.landing_bucket}/{self.failed_prefix}/",
+            "FINGERPRINTS_PREFIX": f"{self.landing_bucket}/{self.fingerprints_prefix}/",
             "ARCHIVE_PREFIX": f"{self.archive_bucket}/{self.archive_prefix}/",
         }
         for (name, place), (other, within) in itertools.permutations(places.items(), 2):
@@ -129,6 +136,11 @@ class ExtractorSettings(CoreSettings, SourceSettings):
     )
     extract_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         default=8, description="Most attempts at a read that breaks off; the pauses grow to half a minute."
+    )
+    extract_fingerprints: NonNegativeInt = Field(
+        default=500_000,
+        description="Most rows of a table that the next run reads again and whose fingerprints are kept, so that those "
+        "which are no news do not land again; with more, none are kept. A run holds 100 bytes for each; 0 is none.",
     )
     extract_mask_secret: SecretStr = Field(
         default=SecretStr(""), description="Key of `mask: hash`; another key gives other hashes."

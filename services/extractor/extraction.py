@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import structlog
 
@@ -27,6 +28,7 @@ from services.core.state.store import DocumentChanged
 from services.core.storage import ObjectStore
 from services.core.tables import Mode, Table
 from services.core.telling import kind, kind_and_words, told, where
+from services.extractor.fingerprints import forget_older, keep, recall
 from services.extractor.landing import Landing, reject_superseded
 from services.extractor.planning.plan import ChunkResult, Plan, catch_up_from
 from services.extractor.planning.preparation import Prepared, prepare
@@ -34,6 +36,7 @@ from services.extractor.progress import Progress
 from services.extractor.reading.guard import SourceRewritten
 from services.extractor.reading.reader import Engine
 from services.extractor.reading.reading import Read, Reading, Troubled
+from services.extractor.reading.sieve import Sieve
 from services.extractor.reading.work import Work, share, shared_plan, shared_plans
 from services.extractor.source.connection import conninfo
 from services.extractor.source.database import Source, open_source
@@ -42,6 +45,9 @@ from services.extractor.tasks import Task
 
 HELP_SECONDS = 30.0
 """How long a task without work waits for another of its execution to share some."""
+
+Facts = dict[str, Any]
+"""Fields of a batch that are known from now on."""
 
 log = structlog.get_logger()
 
@@ -53,6 +59,8 @@ class Outcome:
     table: str
     outcome: Literal["landed", "no_changes", "busy", "failed"]
     rows: int = 0
+    rows_known: int = 0
+    """Rows that were read again and did not land, because bronze has them as they are."""
     parts: int = 0
     bytes: int = 0
     batch_id: str | None = None
@@ -128,7 +136,13 @@ class Extractor:
                 outcome = _failed(table, error)
             self.progress.finished(table.name)
             seconds = round(time.monotonic() - started, 3)
-            log.info("extraction.finished", outcome=outcome.outcome, rows=outcome.rows, seconds=seconds)
+            log.info(
+                "extraction.finished",
+                outcome=outcome.outcome,
+                rows=outcome.rows,
+                rows_known=outcome.rows_known,
+                seconds=seconds,
+            )
         return replace(outcome, seconds=seconds)
 
     def _extract_noted(self, table: Table, mode: Mode, lease: Lease, accepted: bool) -> Outcome:
@@ -149,7 +163,7 @@ class Extractor:
             log.info("extraction.resumed", batch_id=batch.id, attempt=self.task.attempt)
             self.progress.started(table.name, plan.estimated_rows)
             watermark = self.state.progress(table.name).watermark
-            landed = self._land(table, batch, turn, lambda: self._chunks(table, batch, plan, turn))
+            landed, known = self._land(table, batch, turn, lambda: self._chunks(table, batch, plan, turn)), 0
         else:
             batch_id, execution = new_batch_id(datetime.now(UTC)), self.task.execution
             with ExitStack() as hold:
@@ -164,19 +178,24 @@ class Extractor:
                 if plan.bounds:
                     begin()
                     share(self.state.store, plan)
-                    landed = self._land(table, batch, turn, lambda: self._chunks(table, batch, plan, turn, source))
+                    read = partial(self._chunks, table, batch, plan, turn, source)
+                    landed, known = self._land(table, batch, turn, read), 0
                 else:
                     hold.close()  # who waits for its locks would make the read wait too, which takes locks of its own
-                    landed = self._land(table, batch, turn, lambda: self._stream(table, batch, plan, turn, begin))
+                    landed, known = self._land_news(table, batch, prepared, turn, begin)
         noted = watermark.isoformat() if watermark else None
         high = batch.window.high.isoformat() if batch.window else None
         turn.note.succeeded(quiet=None if landed else batch.window)
         if landed is None:
-            return Outcome(table.name, "no_changes", watermark=noted, window_high=high, changes=batch.changes or None)
+            changes = batch.changes or None
+            return Outcome(
+                table.name, "no_changes", rows_known=known, watermark=noted, window_high=high, changes=changes
+            )
         return Outcome(
             table.name,
             "landed",
             rows=landed.rows,
+            rows_known=known,
             parts=len(landed.parts),
             bytes=sum(part.size for part in landed.parts),
             batch_id=landed.batch_id,
@@ -209,10 +228,43 @@ class Extractor:
         turn.note.batch_id = batch.id
         fault_point("extractor.batch_noted")
 
+    def _land_news(
+        self, table: Table, batch: Batch, prepared: Prepared, turn: Turn, begin: Callable[[], None]
+    ) -> tuple[Manifest | None, int]:
+        """Read by one statement and land what is news; also how many rows were none."""
+        sieve, plan = Sieve(self.settings.extract_fingerprints), prepared.plan
+        with closing(sieve):
+            if prepared.tip is not None:
+                recall(self.settings, self.state, self.objects, prepared.tip, sieve)
+            read = partial(self._stream, table, batch, plan, turn, begin, sieve)
+            landed = self._land(table, batch, turn, read, lambda: self._kept(prepared, sieve))
+            if landed is not None and plan.again:
+                forget_older(self.settings, self.objects, table.name, batch.id)
+            return landed, sieve.dropped
+
+    def _kept(self, prepared: Prepared, sieve: Sieve) -> Facts:
+        """Keep fingerprints of what the next window reads again; what the batch notes of them."""
+        kept = keep(self.settings, self.objects, prepared, sieve)
+        fault_point("extractor.fingerprints_kept")
+        return {"rows_known": sieve.dropped, "fingerprints": kept}
+
     def _land(
-        self, table: Table, batch: Batch, turn: Turn, read: Callable[[], tuple[Plan, Read] | None]
+        self,
+        table: Table,
+        batch: Batch,
+        turn: Turn,
+        read: Callable[[], tuple[Plan, Read] | None],
+        keep: Callable[[], Facts] = dict,
     ) -> Manifest | None:
-        """Read and land; None when there was nothing to read, and then nothing is left of it anywhere."""
+        """Read and land; None when there was nothing to read, and then nothing is left of it anywhere.
+
+        Args:
+            table: the table.
+            batch: its batch.
+            turn: the table's turn.
+            read: reads; None when there was nothing.
+            keep: called once all parts have landed; what the batch notes with its manifest.
+        """
         with structlog.contextvars.bound_contextvars(batch_id=batch.id):
             try:
                 result = read()
@@ -225,7 +277,8 @@ class Extractor:
                 columns = [c.model_copy(update={"unrepresentable": counts.get(c.name, 0)}) for c in plan.columns]
                 fault_point("extractor.read")
                 manifest = batch.manifest(table, columns, found.parts)
-                self.state.announce(batch.id, manifest_fingerprint(manifest.encoded()))
+                facts = keep()
+                self.state.announce(batch.id, manifest_fingerprint(manifest.encoded()), **facts)
                 fault_point("extractor.manifest_announced")
                 put_manifest(self.objects, self.settings, batch, manifest)
             except BaseException as error:
@@ -235,7 +288,7 @@ class Extractor:
                     self._give_up(batch, error, turn)
                 raise
             fault_point("extractor.manifest_landed")
-            self._note_landed(manifest)
+            self._note_landed(manifest, facts.get("rows_known", 0))
             fault_point("extractor.landed")
             self.state.forget_plan(batch.id)
         return manifest
@@ -256,8 +309,14 @@ class Extractor:
         on_cloud_run = bool(self.settings.cloud_run_execution)
         return on_cloud_run and passing and not lasting and shared_plan(self.state.store, batch.id) is not None
 
-    def _note_landed(self, manifest: Manifest) -> None:
-        log.info("batch.landed", **manifest.counts, unrepresentable=manifest.unrepresentable, drift=manifest.drift)
+    def _note_landed(self, manifest: Manifest, known: int) -> None:
+        log.info(
+            "batch.landed",
+            **manifest.counts,
+            rows_known=known,
+            unrepresentable=manifest.unrepresentable,
+            drift=manifest.drift,
+        )
         facts = {**manifest.counts, "unrepresentable": manifest.unrepresentable}
         # Without effect if the loader was faster than this note.
         self.state.step(manifest.batch_id, Step.LAND, **facts)
@@ -267,12 +326,12 @@ class Extractor:
         return Reading(conninfo(self.settings), self.engine, plan, landing, rows, attempts, lease.renew, troubled)
 
     def _stream(
-        self, table: Table, batch: Batch, plan: Plan, turn: Turn, begin: Callable[[], None]
+        self, table: Table, batch: Batch, plan: Plan, turn: Turn, begin: Callable[[], None], sieve: Sieve
     ) -> tuple[Plan, Read] | None:
         """Read by one statement; the state hears of the batch when the first rows are there."""
         with Landing(self.open_objects, self.settings, batch, self.progress) as landing:
             reading = self._reading(plan, landing, turn.lease, turn.troubled)
-            read = reading.stream(batch.extracted_at, begin)
+            read = reading.stream(batch.extracted_at, begin, sieve)
             if read is None and _needs_a_batch(table, batch):
                 begin()
                 read = Read([self._empty(landing, plan)])

@@ -199,6 +199,7 @@ class Loader:
             DataError: it has it with another manifest.
         """
         facts = manifest.counts | {"manifest_sha256": manifest_fingerprint(content)}
+        self.state.note_unannounced(batch.table, batch.id)  # before its rows can be in bronze
         if not self.state.create_batch(batch.after(Step.LAND, datetime.now(UTC), **facts)):
             known = self.state.batch(batch.id)
             if known is not None:

@@ -99,7 +99,8 @@ COMBINED = [
     ),
     Round(
         (
-            *("extractor.manifest_landed", "loader.file_part_landed", "loader.file_noted", "loader.file_landed"),
+            *("extractor.fingerprints_kept", "extractor.manifest_landed"),
+            *("loader.file_part_landed", "loader.file_noted", "loader.file_landed"),
             *("transformer.appended", "transformer.downstream_built"),
         )
     ),

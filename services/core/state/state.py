@@ -42,6 +42,9 @@ class TableProgress(BaseModel):
     merged_snapshot: str | None = Field(default=None, description="The newest snapshot in bronze, by when it was read.")
     merged_snapshot_at: AwareDatetime | None = Field(default=None, description="When that snapshot was read.")
     extracted_at: AwareDatetime | None = Field(default=None, description="The newest batch's extraction; only grows.")
+    unannounced: str | None = Field(
+        default=None, description="The last batch that no extraction announced (a file, a manifest of nobody)."
+    )
     stable_batch: str | None = Field(default=None, description="The batch in the stable temp table.")
     extract_token: int = Field(default=0, description="Newest fencing token that extracted the table.")
     merge_token: int = Field(default=0, description="Newest fencing token that merged the table.")
@@ -304,13 +307,25 @@ class PipelineState:
         """
         return self.change_batch(batch_id, lambda batch: batch.after(step, datetime.now(UTC), **facts))
 
-    def announce(self, batch_id: str, manifest_sha256: str) -> None:
+    def announce(self, batch_id: str, manifest_sha256: str, **facts: Any) -> None:
         """Note which manifest is about to be written: the loader takes no other for the batch's.
+
+        Args:
+            batch_id: the batch.
+            manifest_sha256: fingerprint of its manifest.
+            facts: fields that are known from now on.
 
         Raises:
             KeyError: the state does not know the batch.
         """
-        self.change_batch(batch_id, lambda b: b.model_copy(update={"manifest_sha256": manifest_sha256}))
+        self.change_batch(batch_id, lambda b: b.model_copy(update={"manifest_sha256": manifest_sha256, **facts}))
+
+    def note_unannounced(self, table: str, batch_id: str) -> None:
+        """Note that a batch comes which no extraction announced, before it is noted itself.
+
+        From then on the table's bronze can have other rows than the extractor landed.
+        """
+        self._change_progress(table, lambda progress: progress.model_copy(update={"unannounced": batch_id}))
 
     def forget_plan(self, batch_id: str) -> None:
         """Remove a batch's plan and chunks, the plan first: nobody claims any more. Safe to repeat."""

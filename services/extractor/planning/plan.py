@@ -46,6 +46,7 @@ class Plan(BaseModel):
     condition: str = Field(description="The window as an SQL condition; empty for the whole table.")
     columns: list[ManifestColumn] = Field(description="The columns that the SELECT gives, in order.")
     flags: list[str] = Field(description="Columns whose flag 'could not be held' follows them, in order.")
+    again: bool = Field(default=False, description="Whether an ``Again`` follows, the last column.")
     bounds: list[int] = Field(description="First page of every chunk; empty when the table is read by one statement.")
     layout: str = Field(description="Storage's layout that the bounds belong to.")
     server: Server | None = Field(default=None, description="The server that it was made on; it is read there.")

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from services.core.batch import Batch
 from services.core.chain import Covered, covered
 from services.core.errors import DataError
-from services.core.manifest import ManifestColumn
+from services.core.manifest import ManifestColumn, schema_fingerprint
 from services.core.settings import ExtractorSettings
 from services.core.state.memory import Seen, recalled
 from services.core.state.state import PipelineState, TableProgress
@@ -16,6 +17,7 @@ from services.core.tables import Mode, Table
 from services.core.window import Window
 from services.extractor.contract.drift import settle
 from services.extractor.contract.mapping import Read, reads
+from services.extractor.planning.again import again_flag, void
 from services.extractor.planning.change import Change, Decision, Verdict, changes, decide
 from services.extractor.planning.cursor import SettledCursor, settle_cursor
 from services.extractor.planning.key import look_at_key, refuse_doubled
@@ -23,6 +25,7 @@ from services.extractor.planning.plan import Plan, page_bounds, rows_in_memory
 from services.extractor.planning.promise import Blindness, Does, check_lookback, keeps_a_distance, unseen
 from services.extractor.planning.seen import ask, see
 from services.extractor.planning.window import (
+    MOST_EXPRESSIONS,
     index_statement,
     next_window,
     predicate,
@@ -67,6 +70,8 @@ class Prepared:
     cursor: SettledCursor | None
     unseen: list[str]
     """What could not be seen of the rows that are still to come, or of the key, for people."""
+    tip: Batch | None
+    """The batch that the window follows, if the fingerprints that it has kept count."""
     missing_index: str | None
     """The CREATE INDEX statement that would make windows cheap; None when there is nothing to say."""
 
@@ -178,6 +183,12 @@ def prepare(
     everything = bool(table.key) and (mode is Mode.SNAPSHOT or window.low is None or "Seq Scan" in estimate.scans)
     bounds = page_bounds(storage, settings.extract_chunk_pages, everything=everything)
     # Orders row versions: later than the extraction before, whatever the source's clock does.
+    tip = None
+    if cursor is not None and table.mode is Mode.INCREMENTAL and settings.extract_fingerprints:
+        planned = plan.model_copy(update={"bounds": bounds})
+        tip = _tip(state, reached, mode, window, progress, before, seen, planned)
+        flag = again_flag(cursor, window, tip.fingerprints if tip else None)
+        plan = plan if bounds else _flagged(table, plan, [read for read, _ in landed], flag)
     extracted_at = clock.now.astimezone(UTC)
     if progress.extracted_at is not None:
         extracted_at = max(extracted_at, progress.extracted_at + timedelta(microseconds=1))
@@ -192,9 +203,39 @@ def prepare(
         drift=settled.differences,
         source=source,
         cursor=cursor,
+        tip=tip,
         unseen=[*(blindness.said for blindness in blind), *([uncertain] if uncertain else [])],
         missing_index=missing,
     )
+
+
+def _tip(
+    state: PipelineState,
+    reached: Covered,
+    mode: Mode,
+    window: Window,
+    progress: TableProgress,
+    before: Seen | None,
+    now: Seen,
+    plan: Plan,
+) -> Batch | None:
+    """The batch that a window follows, if it has kept fingerprints and they count."""
+    tip = state.batch(reached.batch) if reached.batch and mode is Mode.INCREMENTAL else None
+    if tip is None or tip.fingerprints is None:
+        return None
+    reason = void(tip, window, progress, before, now, schema_fingerprint(plan.columns))
+    if plan.bounds:
+        reason = "this window is read by chunks"
+    if reason is not None:
+        log.info("fingerprints.void", of_batch=tip.id, reason=reason, effect="rows that are read again land again")
+    return tip if reason is None else None
+
+
+def _flagged(table: Table, plan: Plan, reads: list[Read], flag: str) -> Plan:
+    """The plan with a flag behind each row, if PostgreSQL takes one more expression."""
+    if len(reads) + len(plan.flags) >= MOST_EXPRESSIONS:
+        return plan
+    return plan.model_copy(update={"select": select_list(table, reads, flag)[0], "again": True})
 
 
 def _manifest_column(read: Read, source_type: str | None) -> ManifestColumn:

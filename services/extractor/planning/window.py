@@ -81,16 +81,22 @@ def unread(cursor: SettledCursor, low: datetime) -> str:
     return f"{condition} AND {cursor.sql} IS NOT NULL" if cursor.declared.nulls == "every_run" else condition
 
 
-def select_list(table: Table, reads: list[Read]) -> tuple[str, list[str]]:
+def select_list(table: Table, reads: list[Read], *more: str) -> tuple[str, list[str]]:
     """SELECT and FROM of a batch: an explicit list with casts done by PostgreSQL, then flags; and the flags' columns.
 
     The aliases are numbers: the engine takes columns by position, and names may differ only in case.
+
+    Args:
+        table: the table.
+        reads: how its columns are read.
+        more: expressions that come last.
 
     Raises:
         ConfigurationError: there are more expressions than PostgreSQL takes.
     """
     flags = [(read.column.name, read.unrepresentable) for read in reads if read.unrepresentable is not None]
-    expressions = [*(read.expression for read in reads), *(f"coalesce({condition}, false)" for _, condition in flags)]
+    held = [f"coalesce({condition}, false)" for _, condition in flags]
+    expressions = [*(read.expression for read in reads), *held, *more]
     if len(expressions) > MOST_EXPRESSIONS:
         raise _too_many(table, len(expressions))
     aliased = ", ".join(f"{expression} AS c{number}" for number, expression in enumerate(expressions))

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from services.core.arrow import conform
 from services.extractor.planning.plan import LEAST_ROWS, Plan
 from services.extractor.reading.guard import check_server
+from services.extractor.reading.sieve import Sieve
 from services.extractor.source.locks import SECOND_WAIT, foreign_locks, opening
 from services.extractor.source.server import answered, asking
 from services.extractor.source.session import Snapshot
@@ -147,7 +148,13 @@ class Reader:
             connection.close()
 
     def read(
-        self, plan: Plan, statement: str, snapshot: Snapshot | None, read_at: datetime, counts: Counter[str]
+        self,
+        plan: Plan,
+        statement: str,
+        snapshot: Snapshot | None,
+        read_at: datetime,
+        counts: Counter[str],
+        sieve: Sieve | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Stream a statement's rows as batches of the plan's columns, in memory that does not grow with the table.
 
@@ -157,6 +164,7 @@ class Reader:
             snapshot: the snapshot to read under; None for one of its own, taken once what is read is locked.
             read_at: value of ``_extracted_at``.
             counts: per column, the values that could not be held; added to.
+            sieve: tells what is no news, and is left out, in a plan whose rows have an ``Again``.
 
         Raises:
             ConfigurationError: the session does not keep what was set.
@@ -176,10 +184,15 @@ class Reader:
             for batch in result.to_arrow_reader(plan.batch_rows):
                 if not batch.num_rows:
                     continue
+                rows += batch.num_rows
+                landing = conform(batch, plan.columns, plan.table, read_at)
+                news = sieve.news(landing, batch.column(width + len(plan.flags))) if sieve and plan.again else None
+                if news is not None:
+                    batch, landing = batch.filter(news), landing.filter(news)
                 for offset, name in enumerate(plan.flags):
                     counts[name] += pc.sum(batch.column(width + offset)).as_py() or 0
-                rows += batch.num_rows
-                yield conform(batch, plan.columns, plan.table, read_at)
+                if landing.num_rows:
+                    yield landing
             connection.execute("COMMIT")
         except duckdb.Error as error:
             self.close()

@@ -29,6 +29,7 @@ from services.extractor.planning.plan import ChunkResult, Plan
 from services.extractor.reading.diagnosis import cause, counted
 from services.extractor.reading.guard import SourceRewritten, check_server, check_storage
 from services.extractor.reading.reader import Engine, EngineFailed, Reader
+from services.extractor.reading.sieve import Sieve
 from services.extractor.reading.work import Claim, Work
 from services.extractor.source.database import Source, open_source
 from services.extractor.source.errors import translated
@@ -172,6 +173,7 @@ class Reading:
         snapshot: Snapshot | None,
         counts: Counter[str],
         read_at: datetime,
+        sieve: Sieve | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """What a statement gives; what breaks it off is told apart.
 
@@ -181,7 +183,7 @@ class Reading:
             TransientError: the source broke off.
         """
         try:
-            yield from reader.read(self.plan, statement, snapshot, read_at, counts)
+            yield from reader.read(self.plan, statement, snapshot, read_at, counts, sieve)
         except EngineFailed as failed:
             if sessions is not None and snapshot is not None and (found := sessions.check(snapshot)) is not None:
                 words = f"{found}: {failed.words}" if failed.passing else found
@@ -243,12 +245,13 @@ class Reading:
             reader.close()
         return read
 
-    def stream(self, read_at: datetime, begin: Callable[[], None]) -> Read | None:
-        """Read everything by one statement; None when there is nothing, and then nothing was written anywhere.
+    def stream(self, read_at: datetime, begin: Callable[[], None], sieve: Sieve) -> Read | None:
+        """Read everything by one statement; None when there is no news, and then nothing was written anywhere.
 
         Args:
             read_at: value of ``_extracted_at``: not later than now.
             begin: called once, before the first part is put.
+            sieve: what tells news.
 
         Raises:
             DataError: a value does not fit.
@@ -260,8 +263,9 @@ class Reading:
                 number = attempt.retry_state.attempt_number
                 counts: Counter[str] = Counter()
                 reader = Reader(self.engine)
+                sieve.begin()
                 try:
-                    batches = self._batches(reader, self.plan.statement(), None, None, counts, read_at)
+                    batches = self._batches(reader, self.plan.statement(), None, None, counts, read_at, sieve)
                     with self._foreign_tables_locked():
                         first = next(batches, None)
                     if first is None:

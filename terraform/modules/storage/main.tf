@@ -49,6 +49,8 @@ locals {
       rules = [
         { action = "Delete", age = var.retention.landing, prefix = "${var.object_prefix}/landing/" },
         { action = "Delete", age = var.retention.failed, prefix = "${var.object_prefix}/failed/" },
+        # A table's newest stay for as long as nothing changes; without them, what is read again lands once more.
+        { action = "Delete", age = var.retention.landing, prefix = "${var.object_prefix}/fingerprints/" },
       ]
     }
     archive = {

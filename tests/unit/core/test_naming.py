@@ -1,7 +1,7 @@
 """Names are sortable, and what is made can be read back; nothing else can."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -12,6 +12,8 @@ from services.core.naming import (
     batch_objects_prefix,
     file_batch_id,
     file_table,
+    fingerprints_object,
+    fingerprints_prefix,
     hashed_table,
     manifest_object,
     mirrored,
@@ -94,6 +96,14 @@ def test_mirrored_keeps_the_place_below_the_prefix() -> None:
 )
 def test_a_file_dropped_by_hand_is_for_the_table_in_its_name(name: str, table: str | None) -> None:
     assert file_table(name, ["installments", "installments_archive"]) == table
+
+
+@given(TABLE_NAMES, TABLE_NAMES, TIMES)
+def test_fingerprints_are_no_landed_object_and_no_other_tables(table: str, other: str, at: datetime) -> None:
+    name = fingerprints_object("business_case/fingerprints", table, new_batch_id(at))
+    assert parse_landed(PREFIX, name) is None
+    assert name.startswith(fingerprints_prefix("business_case/fingerprints", other)) == (table == other)
+    assert name < fingerprints_object("business_case/fingerprints", table, new_batch_id(at + timedelta(microseconds=1)))
 
 
 @given(st.text(), st.integers(0, 2**62), TIMES)

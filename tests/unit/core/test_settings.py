@@ -50,6 +50,7 @@ def test_elementary_has_datasets_of_its_own(monkeypatch: pytest.MonkeyPatch, ele
     [
         ({"FAILED_PREFIX": "business_case/landing/failed"}, "FAILED_PREFIX .* lies within LANDING_PREFIX"),
         ({"FAILED_PREFIX": "business_case/landing"}, "lies within"),
+        ({"FINGERPRINTS_PREFIX": "business_case/landing/again"}, "FINGERPRINTS_PREFIX .* lies within LANDING_PREFIX"),
         ({"LANDING_PREFIX": "business_case/failed/landing"}, "LANDING_PREFIX .* lies within FAILED_PREFIX"),
         (
             {"ARCHIVE_BUCKET": "data_lake_credix", "ARCHIVE_PREFIX": "business_case/landing/done"},

@@ -6,6 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pyarrow as pa
+
 from services.core.events import ObjectFinalized
 from services.core.settings import ExtractorSettings, LoaderSettings, S, TransformerSettings, read_settings
 from services.core.state.sqlite import SqliteStore
@@ -74,6 +76,7 @@ class History:
         self.database = Database(self.table, self.cells, sees_others, replica, start, start)
         self.bucket = Bucket()
         self.warehouse = Warehouse(self.bucket, self.table)
+        self.database.drops = self._dropped
         self.store = SqliteStore(Path(":memory:"))
         self.state = PipelineState(self.store)
         for key in range(KEYS - 1):
@@ -251,6 +254,14 @@ class History:
                 self.database.broken_reads = 1
             case "failing merge":
                 self.warehouse.failing_merges = 1
+
+    def _dropped(self, rows: pa.RecordBatch) -> None:
+        """Rows that do not land because they are no news: bronze has them just so, and goes on having them."""
+        for row in rows.to_pylist():
+            held = self.warehouse.bronze.get(row["id"])
+            assert held is not None, "a row was dropped that bronze does not have"
+            assert (held.n, held.deleted) == (row["n"], False), "a row was dropped that bronze has otherwise"
+        COUNTS["rows dropped"] += rows.num_rows
 
     def _waiting(self) -> list[str]:
         """Manifests whose batch was not loaded yet."""

@@ -1,17 +1,19 @@
 """A PostgreSQL server: transactions, snapshots, clocks. The statements are the real texts; DuckDB runs them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from services.core.arrow import conform
 from services.core.errors import TransientError
 from services.core.tables import Table
 from services.extractor.planning.plan import Plan
+from services.extractor.reading.sieve import Sieve
 from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation, TypeKind
 from services.extractor.source.clock import UNSEEN, SourceClock
 from services.extractor.source.cursor import CursorType
@@ -101,6 +103,8 @@ class Database:
     broken_reads: int = 0
     engine: duckdb.DuckDBPyConnection = field(default_factory=lambda: duckdb.connect(":memory:", config={"threads": 1}))
     versions: int = 0
+    drops: Callable[[pa.RecordBatch], None] = lambda rows: None
+    """Is told of rows that were read and do not land."""
 
     def __post_init__(self) -> None:
         self.engine.execute("SET TimeZone = 'UTC'")
@@ -287,11 +291,19 @@ class Reader:
         """As the real one's."""
         return
 
-    def read(self, plan: Plan, statement: str, snapshot: None, read_at: datetime, counts: object) -> Iterator[Any]:
+    def read(
+        self, plan: Plan, statement: str, snapshot: None, read_at: datetime, counts: object, sieve: Sieve
+    ) -> Iterator[Any]:
         """As the real one's; breaks off where the history says so."""
         rows = self._process.outside("source.read", lambda: self._database.rows(statement))
         for batch in rows.combine_chunks().to_batches(max_chunksize=2):
-            yield conform(batch, plan.columns, plan.table, read_at)
+            landing = conform(batch, plan.columns, plan.table, read_at)
+            news = sieve.news(landing, batch.column(len(plan.columns))) if plan.again else None
+            if news is not None:
+                self._database.drops(landing.filter(pc.invert(news)))
+                landing = landing.filter(news)
+            if landing.num_rows:
+                yield landing
             if self._database.broken_reads:
                 self._database.broken_reads -= 1
                 COUNTS["reads broken off"] += 1

@@ -30,7 +30,7 @@ from services.extractor.contract.masking import mask_settings
 from services.extractor.dry_run import dry_run, show
 from services.extractor.extraction import Extractor, Outcome
 from services.extractor.progress import open_progress
-from services.extractor.reading.reader import Engine
+from services.extractor.reading.engine import Engine
 from services.extractor.source.connection import OPTIONS, conninfo, environment, refuses_options
 from services.extractor.source.terms import hashed
 from services.extractor.tasks import Task
@@ -75,7 +75,7 @@ def run(
 
         return GcsObjectStore(settings.gcp_project)
 
-    engine = Engine(conninfo(settings))
+    engine = Engine(conninfo(settings), settings.extract_readers)
     # Beside the first questions. No daemon: ended in the middle of its work, it would abort the process.
     threading.Thread(target=engine.start, name="engine").start()
     with (

@@ -21,7 +21,9 @@ from services.extractor.contract.mapping import reads
 from services.extractor.planning.plan import Plan
 from services.extractor.planning.window import select_list
 from services.extractor.reading.diagnosis import cause
-from services.extractor.reading.reader import Engine, EngineFailed, Reader
+from services.extractor.reading.engine import Engine
+from services.extractor.reading.failure import EngineFailed
+from services.extractor.reading.reader import Reader
 from services.extractor.source.catalog import read_relation
 from tests.integration.postgres_versions import Server
 from tests.integration.type_cases import Sql
@@ -156,7 +158,7 @@ class Pipe:
             for read, source_column in found
         ]
         plan = Plan.model_construct(
-            table="t", select=select, condition=condition, columns=manifest, flags=flags, bounds=[], batch_rows=2048,
+            table="t", select=select, condition=condition, columns=manifest, flags=flags, bounds=[],
             relation=source, checks={read.column.name: read.refused for read, _ in found if read.refused is not None},
         )  # fmt: skip
         counts: Counter[str] = Counter()

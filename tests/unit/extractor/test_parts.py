@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +14,7 @@ from services.core.errors import ConfigurationError, DataError
 from services.core.manifest import ManifestColumn
 from services.core.parquet import empty_part, parquet_parts
 from services.core.tables import ColumnType
-from services.extractor.reading.reader import EngineFailed
+from services.extractor.reading.failure import EngineFailed
 
 AT = datetime(2026, 11, 22, 17, 0, 0, 123456, tzinfo=UTC)
 ID = ManifestColumn(name="id", type=ColumnType.INT64, required=True)
@@ -93,7 +92,7 @@ def test_decimals_that_arrow_would_change_are_refused(type_: pa.DataType) -> Non
     ],
 )
 def test_a_column_that_our_own_check_refuses_is_known_in_every_language(message: str, column: str | None) -> None:
-    assert EngineFailed(duckdb.Error(message)).column == column
+    assert EngineFailed(message).column == column
 
 
 VALUE = "a-value-that-nobody-tells"
@@ -114,7 +113,7 @@ VALUE = "a-value-that-nobody-tells"
     ],
 )
 def test_an_error_of_the_engine_is_told_without_a_value(message: str, spoken: bool, words: str | None) -> None:
-    found = EngineFailed(duckdb.Error(message))
+    found = EngineFailed(message)
     assert (found.spoken, found.passing) == (spoken, words is not None)
     assert (words or "the engine could not read on") in found.words
     assert VALUE not in found.words + str(found)

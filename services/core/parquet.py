@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-PART_BYTES = 32 * 1024 * 1024
+PART_BYTES = 16 * 1024 * 1024
 """A part is closed once it is this large: small enough for a container whose disk is memory."""
 
-GROUP_BYTES = 8 * 1024 * 1024
+GROUP_BYTES = 4 * 1024 * 1024
 """Of a row group before it is packed, which is what a part holds back; one row alone may have more."""
 
 

@@ -29,6 +29,7 @@ from services.core.telling import kind, told, where
 from services.extractor.contract.masking import mask_settings
 from services.extractor.dry_run import dry_run, show
 from services.extractor.extraction import Extractor, Outcome
+from services.extractor.memory import keep_little
 from services.extractor.progress import open_progress
 from services.extractor.reading.engine import Engine
 from services.extractor.source.connection import OPTIONS, conninfo, environment, refuses_options
@@ -126,6 +127,7 @@ def _source_environment(settings: ExtractorSettings, tables: list[Table]) -> dic
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = _arguments(argv)
+    keep_little()
     end_on_sigterm()
     try:
         settings, declared = start(ExtractorSettings, "extractor")

@@ -14,7 +14,7 @@ from services.core.faults import fault_point
 from services.core.landing import batch_objects, put_part
 from services.core.manifest import Part
 from services.core.naming import manifest_object, part_object
-from services.core.parquet import PART_BYTES
+from services.core.parquet import GROUP_BYTES, PART_BYTES
 from services.core.rejection import reject
 from services.core.settings import CoreSettings
 from services.core.storage import ObjectStore
@@ -23,7 +23,7 @@ from services.extractor.progress import Progress
 UPLOADS = 2
 """Uploads under way beside the reads."""
 
-WAITING_BYTES = 2 * PART_BYTES
+WAITING_BYTES = UPLOADS * (PART_BYTES + GROUP_BYTES)
 """Of the parts that are being uploaded or wait for it; a larger one is there alone."""
 
 log = structlog.get_logger()
@@ -82,7 +82,8 @@ class Landing:
 
     def _upload(self, name: str, content: io.BytesIO, rows: int) -> Part:
         batch = self._batch
-        part = put_part(self._objects(), self._settings, batch, name, content, rows)
+        with content:  # its memory is free at once, whoever still refers to it
+            part = put_part(self._objects(), self._settings, batch, name, content, rows)
         fault_point("extractor.part_landed")
         self._progress.landed(batch.table, rows, part.size)
         log.info("part.landed", object=part.object_name, rows=rows, bytes=part.size)

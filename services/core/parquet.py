@@ -1,4 +1,4 @@
-"""Parquet parts: batches in, finished files of bounded size out. Bytes bound everything; rows are only one more bound."""
+"""Parquet parts: batches in, finished files of bounded size out. Bytes bound everything; rows are one more bound."""
 
 import io
 from collections.abc import Iterable, Iterator

@@ -54,9 +54,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def pipe(server: Server, warehouse_endpoint: Warehouse) -> Iterator[Pipe]:
-    opened = Pipe(server, warehouse_endpoint)
+@pytest.fixture(scope="module", params=[False, True], ids=["by vectors", "by bytes"])
+def pipe(server: Server, warehouse_endpoint: Warehouse, request: pytest.FixtureRequest) -> Iterator[Pipe]:
+    opened = Pipe(server, warehouse_endpoint, request.param)
     try:
         yield opened
     finally:

@@ -52,6 +52,8 @@ class Pipe:
 
     server: Server
     warehouse: Warehouse
+    by_bytes: bool = False
+    """Whether rows are read as wide ones are."""
     _tables: int = 0
 
     def __post_init__(self) -> None:
@@ -59,6 +61,8 @@ class Pipe:
         self.client = self.warehouse.client()
         self.client.create_dataset(DATASET, exists_ok=True)
         self._engine = Engine(self.server.dsn)
+        if self.by_bytes:
+            self._engine.read_by_bytes("t")
         self._reader = Reader(self._engine)
 
     def close(self) -> None:

@@ -123,9 +123,9 @@ def _decimal(batch: pa.RecordBatch, columns: Sequence[ManifestColumn]) -> pa.Rec
     arrays = []
     for index, array in enumerate(batch.columns):
         if isinstance(array, pa.ExtensionArray):
-            array = array.storage  # noqa: PLW2901
+            array = array.storage
             if columns[index].type is ColumnType.NUMERIC:
-                array = array.cast(ARROW_TYPES[ColumnType.NUMERIC])  # noqa: PLW2901
+                array = array.cast(ARROW_TYPES[ColumnType.NUMERIC])
         arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 

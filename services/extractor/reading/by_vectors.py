@@ -6,7 +6,6 @@ all its work. Its own ones would wait for one another in busy loops, which on tw
 """
 
 import importlib.resources
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -112,9 +111,10 @@ def _told() -> Iterator[None]:
     """Tell the engine's errors as the readers know them."""
     try:
         yield
-    except duckdb.OutOfMemoryException:
-        raise RowsTooWide("the engine has no memory for so many rows as wide as these") from None
-    except duckdb.Error as error:
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        # After the first batch, Arrow's stream hands the engine's errors over: as its own, with the engine's words.
+        if "Out of Memory Error" in str(error):
+            raise RowsTooWide("the engine has no memory for so many rows as wide as these") from None
         raise EngineFailed(str(error)) from None
     except RuntimeError as error:
         if isinstance(error.__cause__, SystemExit | KeyboardInterrupt):

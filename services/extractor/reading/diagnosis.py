@@ -1,7 +1,8 @@
 """Why the engine could not read: PostgreSQL is asked again by a client that gets to know the SQLSTATE.
 
-DuckDB's postgres extension hands a server's words over and not its code, and the words are in the server's language. So the same statement is run once more, under the same snapshot, by psycopg, which leaves the rows: what comes
-then is told apart by its code. If nothing comes, the failure was one that passes.
+DuckDB's postgres extension hands a server's words over and not its code, and the words are in the server's language. So
+the same statement is run once more, under the same snapshot, by psycopg, which leaves the rows: what comes then is told
+apart by its code. If nothing comes, the failure was one that passes.
 """
 
 from collections.abc import Sequence

@@ -72,7 +72,7 @@ class Pipe:
 
     def new_name(self) -> str:
         self._tables += 1
-        return f"t{self.server.version}_{self._tables}"
+        return f"t{self.server.version}{'b' if self.by_bytes else 'v'}_{self._tables}"
 
     def create(self, columns: Sequence[tuple[str, str, Sequence[str | Sql | None]]]) -> str:
         """Make a table of (name, type, values) and return its name; its rows are numbered from 0."""

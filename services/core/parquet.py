@@ -1,16 +1,16 @@
-"""Parquet parts: batches in, finished files of bounded size out."""
+"""Parquet parts: batches in, finished files of bounded size out. Bytes bound everything; rows are one more bound."""
 
 import io
-import itertools
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-PART_BYTES = 32 * 1024 * 1024
+PART_BYTES = 16 * 1024 * 1024
 """A part is closed once it is this large: small enough for a container whose disk is memory."""
 
-_SLICE_BYTES = PART_BYTES // 8
+GROUP_BYTES = 4 * 1024 * 1024
+"""Of a row group before it is packed, which is what a part holds back; one row alone may have more."""
 
 
 def parquet_parts(batches: Iterable[pa.RecordBatch], most_rows: int) -> Iterator[tuple[io.BytesIO, int]]:
@@ -19,22 +19,53 @@ def parquet_parts(batches: Iterable[pa.RecordBatch], most_rows: int) -> Iterator
     No batch, no file. Without dictionaries and statistics: BigQuery uses neither when it loads, and they cost a quarter
     of the time and, on keys and amounts, make the files larger (measured; benchmarks/extraction.py).
     """
-    sink: io.BytesIO | None = None
-    writer: pq.ParquetWriter | None = None
-    rows = 0
-    for batch in itertools.chain.from_iterable(map(_slices, batches)):
-        for piece in _pieces(batch, most_rows, rows):
-            if sink is None or writer is None:
-                sink, writer = open_part(batch.schema)
-            writer.write_batch(piece)
-            rows += piece.num_rows
-            if rows >= most_rows or sink.tell() >= PART_BYTES:
-                writer.close()
-                yield sink, rows
-                sink, writer, rows = None, None, 0
-    if sink is not None and writer is not None:
-        writer.close()
-        yield sink, rows
+    part: _Part | None = None
+    for batch in batches:
+        # Wide rows come a few at a time, so that a part is looked at before it is much too large.
+        step = max(1, int(GROUP_BYTES * batch.num_rows / max(batch.nbytes, 1)))
+        offset = 0
+        while offset < batch.num_rows:
+            part = part or _Part(batch.schema)
+            piece = batch.slice(offset, min(step, most_rows - part.rows))
+            part.add(piece)
+            offset += piece.num_rows
+            if part.rows >= most_rows or part.full:
+                yield part.close()
+                part = None
+    if part is not None:
+        yield part.close()
+
+
+class _Part:
+    """A part that is being written."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.rows = 0
+        self._content, self._writer = open_part(schema)
+        self._held: list[pa.RecordBatch] = []
+        self._held_bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return self._content.tell() >= PART_BYTES
+
+    def add(self, piece: pa.RecordBatch) -> None:
+        self._held.append(piece)
+        self._held_bytes += piece.nbytes
+        self.rows += piece.num_rows
+        if self._held_bytes >= GROUP_BYTES:
+            self._write()
+
+    def _write(self) -> None:
+        if self._held:
+            group = pa.Table.from_batches(self._held)
+            self._writer.write_table(group, row_group_size=group.num_rows)
+            self._held, self._held_bytes = [], 0
+
+    def close(self) -> tuple[io.BytesIO, int]:
+        self._write()
+        self._writer.close()
+        return self._content, self.rows
 
 
 def open_part(schema: pa.Schema) -> tuple[io.BytesIO, pq.ParquetWriter]:
@@ -48,21 +79,3 @@ def empty_part(schema: pa.Schema) -> io.BytesIO:
     sink, writer = open_part(schema)
     writer.close()
     return sink
-
-
-def _slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Cut a batch of wide rows, so that a part is looked at before it is much too large."""
-    step = max(1, int(_SLICE_BYTES * batch.num_rows / max(batch.nbytes, 1)))
-    for offset in range(0, batch.num_rows, step):
-        yield batch.slice(offset, step)
-
-
-def _pieces(batch: pa.RecordBatch, most_rows: int, filled: int) -> Iterator[pa.RecordBatch]:
-    """Cut a batch so that each piece fits in what a part has left."""
-    offset = 0
-    room = most_rows - filled
-    while offset < batch.num_rows:
-        piece = batch.slice(offset, room)
-        yield piece
-        offset += piece.num_rows
-        room = most_rows

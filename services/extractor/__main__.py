@@ -29,8 +29,9 @@ from services.core.telling import kind, told, where
 from services.extractor.contract.masking import mask_settings
 from services.extractor.dry_run import dry_run, show
 from services.extractor.extraction import Extractor, Outcome
+from services.extractor.memory import keep_little
 from services.extractor.progress import open_progress
-from services.extractor.reading.reader import Engine
+from services.extractor.reading.engine import Engine
 from services.extractor.source.connection import OPTIONS, conninfo, environment, refuses_options
 from services.extractor.source.terms import hashed
 from services.extractor.tasks import Task
@@ -75,7 +76,7 @@ def run(
 
         return GcsObjectStore(settings.gcp_project)
 
-    engine = Engine(conninfo(settings))
+    engine = Engine(conninfo(settings), settings.extract_readers)
     # Beside the first questions. No daemon: ended in the middle of its work, it would abort the process.
     threading.Thread(target=engine.start, name="engine").start()
     with (
@@ -126,6 +127,7 @@ def _source_environment(settings: ExtractorSettings, tables: list[Table]) -> dic
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = _arguments(argv)
+    keep_little()
     end_on_sigterm()
     try:
         settings, declared = start(ExtractorSettings, "extractor")

@@ -33,8 +33,8 @@ from services.extractor.landing import Landing, reject_superseded
 from services.extractor.planning.plan import ChunkResult, Plan, catch_up_from
 from services.extractor.planning.preparation import Prepared, prepare
 from services.extractor.progress import Progress
+from services.extractor.reading.engine import Engine
 from services.extractor.reading.guard import SourceRewritten
-from services.extractor.reading.reader import Engine
 from services.extractor.reading.reading import Read, Reading, Troubled
 from services.extractor.reading.sieve import Sieve
 from services.extractor.reading.work import Work, share, shared_plan, shared_plans

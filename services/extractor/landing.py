@@ -14,15 +14,39 @@ from services.core.faults import fault_point
 from services.core.landing import batch_objects, put_part
 from services.core.manifest import Part
 from services.core.naming import manifest_object, part_object
+from services.core.parquet import GROUP_BYTES, PART_BYTES
 from services.core.rejection import reject
 from services.core.settings import CoreSettings
 from services.core.storage import ObjectStore
 from services.extractor.progress import Progress
 
 UPLOADS = 2
-"""Uploads under way beside the reads; each holds one part in memory, and one more may wait."""
+"""Uploads under way beside the reads."""
+
+WAITING_BYTES = UPLOADS * (PART_BYTES + GROUP_BYTES)
+"""Of the parts that are being uploaded or wait for it; a larger one is there alone."""
 
 log = structlog.get_logger()
+
+
+class Room:
+    """A number of bytes that several threads share."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._taken = size, 0
+        self._changed = threading.Condition()
+
+    def take(self, size: int) -> None:
+        """Take some; waits until there are as many, or, for more than there ever are, until nobody else has any."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + size <= self._size)
+            self._taken += size
+
+    def give_back(self, size: int) -> None:
+        """Give them back."""
+        with self._changed:
+            self._taken -= size
+            self._changed.notify_all()
 
 
 class Landing:
@@ -32,7 +56,7 @@ class Landing:
         self, objects: Callable[[], ObjectStore], settings: CoreSettings, batch: Batch, progress: Progress
     ) -> None:
         self._objects, self._settings, self._batch, self._progress = objects, settings, batch, progress
-        self._room = threading.Semaphore(UPLOADS + 1)
+        self._room = Room(WAITING_BYTES)
         self._pool = ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload")
 
     def __enter__(self) -> "Landing":
@@ -49,15 +73,17 @@ class Landing:
             content: the Parquet file.
             rows: rows in it.
         """
-        self._room.acquire()
+        size = content.getbuffer().nbytes
+        self._room.take(size)
         # The ids bound to the log belong to this thread's context.
         future = self._pool.submit(copy_context().run, self._upload, name, content, rows)
-        future.add_done_callback(lambda _: self._room.release())
+        future.add_done_callback(lambda _: self._room.give_back(size))
         return future
 
     def _upload(self, name: str, content: io.BytesIO, rows: int) -> Part:
         batch = self._batch
-        part = put_part(self._objects(), self._settings, batch, name, content, rows)
+        with content:  # its memory is free at once, whoever still refers to it
+            part = put_part(self._objects(), self._settings, batch, name, content, rows)
         fault_point("extractor.part_landed")
         self._progress.landed(batch.table, rows, part.size)
         log.info("part.landed", object=part.object_name, rows=rows, bytes=part.size)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.core.errors import DataError
 from services.core.tables import ColumnType, Unrepresentable
-from tests.integration.postgres_versions import VERSIONS, served
+from tests.integration.postgres_versions import VERSIONS, Server, served
 from tests.integration.type_outcomes import NOT_HELD
 from tests.integration.type_probe import Probe
 from tests.integration.type_reading import ROW, Pipe
@@ -21,13 +21,18 @@ EXAMPLES = int(os.environ.get("CREDIX_TYPE_EXAMPLES", "10"))
 
 
 @pytest.fixture(scope="module", params=VERSIONS, ids=[f"postgresql{version}" for version in VERSIONS])
-def pipe(request: pytest.FixtureRequest, warehouse_endpoint: Warehouse) -> Iterator[Pipe]:
-    with served(request.param) as server:
-        opened = Pipe(server, warehouse_endpoint)
-        try:
-            yield opened
-        finally:
-            opened.close()
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with served(request.param) as started:
+        yield started
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["by vectors", "by bytes"])
+def pipe(request: pytest.FixtureRequest, server: Server, warehouse_endpoint: Warehouse) -> Iterator[Pipe]:
+    opened = Pipe(server, warehouse_endpoint, request.param)
+    try:
+        yield opened
+    finally:
+        opened.close()
 
 
 @pytest.mark.parametrize("values", VALUES, ids=[values.type for values in VALUES])

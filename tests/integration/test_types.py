@@ -48,15 +48,21 @@ class Matrix:
     lacking: dict[int, str]
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["by vectors", "by bytes"])
+def by_bytes(request: pytest.FixtureRequest) -> bool:
+    """Whether rows are read as wide ones are; each time on a server of its own."""
+    return bool(request.param)
+
+
 @pytest.fixture(scope="module", params=VERSIONS, ids=[f"postgresql{version}" for version in VERSIONS])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+def server(request: pytest.FixtureRequest, by_bytes: bool) -> Iterator[Server]:
     with served(request.param) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def pipe(server: Server, warehouse_endpoint: Warehouse) -> Iterator[Pipe]:
-    opened = Pipe(server, warehouse_endpoint)
+def pipe(server: Server, by_bytes: bool, warehouse_endpoint: Warehouse) -> Iterator[Pipe]:
+    opened = Pipe(server, warehouse_endpoint, by_bytes)
     try:
         yield opened
     finally:
@@ -82,7 +88,7 @@ def matrix(pipe: Pipe, request: pytest.FixtureRequest) -> Matrix:
     return made
 
 
-@dataclass
+@dataclass(eq=False)
 class Summary:
     """Says at the end of the test run what was compared (a plugin of pytest)."""
 

@@ -21,7 +21,9 @@ from services.extractor.contract.mapping import reads
 from services.extractor.planning.plan import Plan
 from services.extractor.planning.window import select_list
 from services.extractor.reading.diagnosis import cause
-from services.extractor.reading.reader import Engine, EngineFailed, Reader
+from services.extractor.reading.engine import Engine
+from services.extractor.reading.failure import EngineFailed
+from services.extractor.reading.reader import Reader
 from services.extractor.source.catalog import read_relation
 from tests.integration.postgres_versions import Server
 from tests.integration.type_cases import Sql
@@ -50,6 +52,8 @@ class Pipe:
 
     server: Server
     warehouse: Warehouse
+    by_bytes: bool = False
+    """Whether rows are read as wide ones are."""
     _tables: int = 0
 
     def __post_init__(self) -> None:
@@ -57,6 +61,8 @@ class Pipe:
         self.client = self.warehouse.client()
         self.client.create_dataset(DATASET, exists_ok=True)
         self._engine = Engine(self.server.dsn)
+        if self.by_bytes:
+            self._engine.read_by_bytes("t")
         self._reader = Reader(self._engine)
 
     def close(self) -> None:
@@ -66,7 +72,7 @@ class Pipe:
 
     def new_name(self) -> str:
         self._tables += 1
-        return f"t{self.server.version}_{self._tables}"
+        return f"t{self.server.version}{'b' if self.by_bytes else 'v'}_{self._tables}"
 
     def create(self, columns: Sequence[tuple[str, str, Sequence[str | Sql | None]]]) -> str:
         """Make a table of (name, type, values) and return its name; its rows are numbered from 0."""
@@ -156,7 +162,7 @@ class Pipe:
             for read, source_column in found
         ]
         plan = Plan.model_construct(
-            table="t", select=select, condition=condition, columns=manifest, flags=flags, bounds=[], batch_rows=2048,
+            table="t", select=select, condition=condition, columns=manifest, flags=flags, bounds=[],
             relation=source, checks={read.column.name: read.refused for read, _ in found if read.refused is not None},
         )  # fmt: skip
         counts: Counter[str] = Counter()

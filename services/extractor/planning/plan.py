@@ -22,9 +22,6 @@ from services.extractor.source.storage import Storage
 MOST_CHUNKS = 512
 """A larger table has larger chunks: each is a document in the state while it is read."""
 
-LEAST_ROWS = 2_048
-"""The fewest rows that the engine reads at a time (DuckDB's vector)."""
-
 _XIDS = 2**32
 
 
@@ -53,7 +50,6 @@ class Plan(BaseModel):
     hashed: list[str] = Field(default=[], description="Columns that are masked by hash, which needs the key.")
     view_lock: str = Field(default="", description="LOCK TABLE of a view, where it can be locked so.")
     foreign_tables: list[str] = Field(default=[], description="Foreign tables that it reads, as SQL.")
-    batch_rows: int = Field(description="Rows held in memory at a time, by one reader.")
     estimated_rows: int = Field(description="What PostgreSQL's planner expects.")
 
     def statement(self, chunk: int | None = None, newer_than: int | None = None) -> str:
@@ -108,12 +104,6 @@ def page_bounds(storage: Storage, chunk_pages: int, *, everything: bool) -> list
     pages = max(chunk_pages, storage.pages // MOST_CHUNKS)
     width = max(1, pages * storage.largest // storage.pages)
     return list(range(0, storage.largest, width))
-
-
-def rows_in_memory(storage: Storage, budget: int = 4 * 1024 * 1024) -> int:
-    """Rows that a reader holds at a time: as many as fit in ``budget`` bytes, ``LEAST_ROWS`` to 65,536."""
-    width = storage.size / storage.rows if storage.rows >= 1 else 256
-    return int(min(65_536, max(LEAST_ROWS, budget / max(width, 1))))
 
 
 def catch_up_from(results: Iterable[ChunkResult]) -> int | None:

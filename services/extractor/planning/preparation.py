@@ -21,7 +21,7 @@ from services.extractor.planning.again import again_flag, void
 from services.extractor.planning.change import Change, Decision, Verdict, changes, decide
 from services.extractor.planning.cursor import SettledCursor, settle_cursor
 from services.extractor.planning.key import look_at_key, refuse_doubled
-from services.extractor.planning.plan import Plan, page_bounds, rows_in_memory
+from services.extractor.planning.plan import Plan, page_bounds
 from services.extractor.planning.promise import Blindness, Does, check_lookback, keeps_a_distance, unseen
 from services.extractor.planning.seen import ask, see
 from services.extractor.planning.window import (
@@ -170,7 +170,6 @@ def prepare(
             server=server,
             hashed=hashed(table),
             view_lock=source.view_lock(table) if relation.kind is RelationKind.VIEW else "",
-            batch_rows=rows_in_memory(storage),
             estimated_rows=0,
         )
         estimate = source.estimate(plan.statement())

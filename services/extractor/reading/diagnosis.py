@@ -1,8 +1,8 @@
 """Why the engine could not read: PostgreSQL is asked again by a client that gets to know the SQLSTATE.
 
-The engine (DuckDB's postgres extension) hands a server's words over and not its code, and the words are in the server's
-language. So the same statement is run once more, under the same snapshot, by psycopg, which leaves the rows: what comes
-then is told apart by its code. If nothing comes, the failure was one that passes.
+DuckDB's postgres extension hands a server's words over and not its code, and the words are in the server's language. So
+the same statement is run once more, under the same snapshot, by psycopg, which leaves the rows: what comes then is told
+apart by its code. If nothing comes, the failure was one that passes.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import psycopg
 
 from services.core.errors import ConfigurationError, DataError, PipelineError, TransientError
 from services.extractor.planning.plan import Plan
-from services.extractor.reading.reader import EngineFailed
+from services.extractor.reading.failure import EngineFailed
 from services.extractor.source.database import open_source
 from services.extractor.source.errors import condition, translated
 from services.extractor.source.session import Snapshot

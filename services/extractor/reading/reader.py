@@ -1,19 +1,17 @@
-"""The big read: SELECTs streamed from PostgreSQL as Arrow batches by DuckDB's postgres extension."""
+"""The big read: SELECTs streamed from PostgreSQL as Arrow batches."""
 
-import importlib.resources
-import re
-import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import datetime
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import structlog
 
 from services.core.arrow import conform
-from services.extractor.planning.plan import LEAST_ROWS, Plan
+from services.extractor.planning.plan import Plan
+from services.extractor.reading.engine import Engine, Session
+from services.extractor.reading.failure import EngineFailed, RowsTooWide
 from services.extractor.reading.guard import check_server
 from services.extractor.reading.sieve import Sieve
 from services.extractor.source.locks import SECOND_WAIT, foreign_locks, opening
@@ -22,130 +20,21 @@ from services.extractor.source.session import Snapshot
 from services.extractor.source.sql import text_literal
 from services.extractor.source.terms import check_options, check_terms, read_terms, set_terms
 
-
-def _load_extension(connection: duckdb.DuckDBPyConnection) -> None:
-    """Load the signed extension straight from its package: no home folder, no copy, no download."""
-    folder = importlib.resources.files("duckdb_extension_postgres_scanner") / "extensions" / f"v{duckdb.__version__}"
-    with importlib.resources.as_file(folder / "postgres_scanner.duckdb_extension") as path:
-        connection.execute(f"LOAD {text_literal(str(path))}")
-
-
-_SERVER_SAID = re.compile(r"(?:^|: )([^\s:\"]+):  ")
-"""Before a server's own words libpq puts their severity, a colon and two blanks, in every language."""
-
-_PASSING = re.compile(
-    r"(?:ERROR|FATAL|PANIC):\s+(?P<server>(?:terminating connection|canceling statement|deadlock detected"
-    r"|the database system is|sorry, too many clients|too many connections|remaining connection slots"
-    r"|could not serialize access|out of (?:shared )?memory|snapshot \"[^\"]*\" does not exist)[^\n]*)"
-    r"|(?P<connection>(?:server closed the connection|could not receive data|could not send data|connection to server "
-    r"|no connection to the server|SSL (?:SYSCALL )?error|failed to allocate)[^\n]*)"
-)
-"""Words of PostgreSQL and libpq that pass, and quote no value; in other languages the SQLSTATE is asked for."""
-
-_REFUSED = re.compile(r"column (\S+): BigQuery's \w+ has no (?!')")
-"""Of the error that ``contract.mapping`` makes PostgreSQL raise. In the statement, which may be in the message too, the
-apostrophe is doubled."""
-
-
-class EngineFailed(Exception):
-    """The engine could not read. Its own text can quote a value, and has no SQLSTATE.
-
-    Attributes:
-        spoken: whether the server said something: then it has a SQLSTATE, which another connection gets to know.
-        passing: whether its words are of those that pass.
-        words: what may be told of it.
-        column: the column that has a value which its type lacks, where PostgreSQL's check says so.
-        rows: how many had come before.
-    """
-
-    def __init__(self, error: duckdb.Error, rows: int = 0) -> None:
-        """Take the engine's words apart; none of them is kept that could quote a value."""
-        super().__init__()
-        text = str(error)
-        passing, refused = _PASSING.search(text), _REFUSED.search(text)
-        self.rows = rows
-        self.spoken = _SERVER_SAID.search(text) is not None
-        self.passing = passing is not None
-        self.words = "the engine could not read on"
-        if passing is not None:
-            self.words = str(passing["server"] or passing["connection"]).strip()
-        self.column = refused[1] if refused is not None else None
-
-
-class Engine:
-    """The engine of this process: one instance, of which every reader has its own connection.
-
-    Loading it takes a tenth of a second, so that ``start`` may run beside other work.
-    """
-
-    def __init__(self, info: str) -> None:
-        """Prepare; nothing is loaded, and nobody is asked.
-
-        Args:
-            info: libpq connection string; the environment has the password and the sessions' settings.
-        """
-        self._info = info
-        self._lock = threading.Lock()
-        self._instance: duckdb.DuckDBPyConnection | None = None
-        self._attached = False
-
-    def start(self) -> None:
-        """Load the engine and its extension; the source is not asked yet."""
-        with self._lock:
-            self._started()
-
-    def _started(self) -> duckdb.DuckDBPyConnection:
-        if self._instance is None:
-            instance = duckdb.connect(":memory:", config={"memory_limit": "256MB"})
-            _load_extension(instance)
-            instance.execute("SET GLOBAL TimeZone = 'UTC'")
-            # A new connection for every statement: none that the server has dropped meanwhile is used again.
-            instance.execute("SET GLOBAL pg_pool_max_connections = 0")
-            self._instance = instance
-        return self._instance
-
-    def connection(self) -> duckdb.DuckDBPyConnection:
-        """A connection of the engine, for one thread.
-
-        Raises:
-            duckdb.Error: the source cannot be reached.
-        """
-        with self._lock:
-            instance = self._started()
-            if not self._attached:
-                instance.execute(f"ATTACH {text_literal(self._info)} AS source (TYPE postgres, READ_ONLY)")
-                self._attached = True
-            return instance.cursor()
-
-    def close(self) -> None:
-        """End it."""
-        with self._lock:
-            if self._instance is not None:
-                self._instance.close()
-                self._instance = None
-                self._attached = False
+log = structlog.get_logger()
 
 
 class Reader:
-    """One connection of the engine; not for several threads at a time."""
+    """One session of an engine at a time; not for several threads at a time."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._connection: duckdb.DuckDBPyConnection | None = None
-
-    def _connected(self) -> duckdb.DuckDBPyConnection:
-        if self._connection is None:
-            self._connection = self._engine.connection()
-        return self._connection
+        self._session: Session | None = None
 
     def close(self) -> None:
-        """End the connection."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            # If the source is gone, rolling back fails; where close() has to do it, the engine aborts the process.
-            with suppress(duckdb.Error):
-                connection.execute("ROLLBACK")
-            connection.close()
+        """End the session."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            session.close()
 
     def read(
         self,
@@ -156,7 +45,9 @@ class Reader:
         counts: Counter[str],
         sieve: Sieve | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Stream a statement's rows as batches of the plan's columns, in memory that does not grow with the table.
+        """Stream a statement's rows as batches of the plan's columns, in memory that grows with no table and no row.
+
+        Rows that are too wide for the faster engine are read by the other one, from here on in this process.
 
         Args:
             plan: the columns.
@@ -169,50 +60,66 @@ class Reader:
         Raises:
             ConfigurationError: the session does not keep what was set.
             DataError: a value does not fit its column.
+            RowsTooWide: they came after narrower ones: the statement has to be read again, as a whole.
             EngineFailed: anything else; this reader connects again at its next use.
         """
-        rows = 0
+        came = Counter[str]()
         try:
-            connection = self._connected()
-            connection.execute("BEGIN")
-            self._open(connection, plan, statement, snapshot)
-            # Rows that wait to be taken, without their texts: the default, 1 MB, is 40,000 rows of any width.
-            waiting = "1KB" if plan.batch_rows <= LEAST_ROWS else "1MB"
-            connection.execute(f"SET streaming_buffer_size = '{waiting}'")
-            result = connection.execute("SELECT * FROM postgres_query('source', ?)", [statement])
-            width = len(plan.columns)
-            for batch in result.to_arrow_reader(plan.batch_rows):
-                if not batch.num_rows:
-                    continue
-                rows += batch.num_rows
-                landing = conform(batch, plan.columns, plan.table, read_at)
-                news = sieve.news(landing, batch.column(width + len(plan.flags))) if sieve and plan.again else None
-                if news is not None:
-                    batch, landing = batch.filter(news), landing.filter(news)
-                for offset, name in enumerate(plan.flags):
-                    counts[name] += pc.sum(batch.column(width + offset)).as_py() or 0
-                if landing.num_rows:
-                    yield landing
-            connection.execute("COMMIT")
-        except duckdb.Error as error:
+            yield from self._read(plan, statement, snapshot, read_at, counts, sieve, came)
+        except RowsTooWide:
             self.close()
-            raise EngineFailed(error, rows) from None
-        except BaseException as error:
+            self._engine.read_by_bytes(plan.table)
+            log.info("read.by_bytes", reason="the rows are too wide to be read by vectors")
+            if came["rows"]:
+                raise
+        except EngineFailed as failed:
             self.close()
-            if isinstance(error.__cause__, SystemExit | KeyboardInterrupt):
-                raise error.__cause__ from None  # the engine makes a RuntimeError of a signal's exception
+            failed.rows = came["rows"]
             raise
+        except BaseException:
+            self.close()
+            raise
+        else:
+            return
+        yield from self.read(plan, statement, snapshot, read_at, counts, sieve)
 
-    @staticmethod
-    def _open(connection: duckdb.DuckDBPyConnection, plan: Plan, statement: str, snapshot: Snapshot | None) -> None:
-        """Begin the transaction: its terms, its locks, its snapshot; and see that the terms are kept."""
-        name = text_literal(snapshot.name) if snapshot is not None else None
-        begin = opening(statement, set_terms(), name, plan.view_lock)
-        begin += foreign_locks(plan.foreign_tables, SECOND_WAIT)
-        connection.execute("CALL postgres_execute('source', ?)", ["; ".join(begin)])
-        found = connection.execute("SELECT * FROM postgres_query('source', ?)", [read_terms()]).fetchone() or ()
-        check_terms(found)
-        check_options(found, plan.table, plan.hashed)
-        if plan.server is not None:
-            server = connection.execute("SELECT * FROM postgres_query('source', ?)", [asking(plan.server)]).fetchone()
-            check_server(plan, answered(server or ()))
+    def _read(
+        self,
+        plan: Plan,
+        statement: str,
+        snapshot: Snapshot | None,
+        read_at: datetime,
+        counts: Counter[str],
+        sieve: Sieve | None,
+        came: Counter[str],
+    ) -> Iterator[pa.RecordBatch]:
+        if self._session is None:
+            self._session = self._engine.session(plan.table)
+        session = self._session
+        _open(session, plan, statement, snapshot)
+        width = len(plan.columns)
+        for batch in session.batches(statement, plan.columns):
+            if not batch.num_rows:
+                continue
+            came["rows"] += batch.num_rows
+            landing = conform(batch, plan.columns, plan.table, read_at)
+            news = sieve.news(landing, batch.column(width + len(plan.flags))) if sieve and plan.again else None
+            if news is not None:
+                batch, landing = batch.filter(news), landing.filter(news)
+            for offset, name in enumerate(plan.flags):
+                counts[name] += pc.sum(batch.column(width + offset)).as_py() or 0
+            if landing.num_rows:
+                yield landing
+        session.commit()
+
+
+def _open(session: Session, plan: Plan, statement: str, snapshot: Snapshot | None) -> None:
+    """Begin the transaction: its terms, its locks, its snapshot; and see that the terms are kept."""
+    name = text_literal(snapshot.name) if snapshot is not None else None
+    begin = opening(statement, set_terms(), name, plan.view_lock)
+    session.begin([*begin, *foreign_locks(plan.foreign_tables, SECOND_WAIT)])
+    found = session.row(read_terms())
+    check_terms(found)
+    check_options(found, plan.table, plan.hashed)
+    if plan.server is not None:
+        check_server(plan, answered(session.row(asking(plan.server))))

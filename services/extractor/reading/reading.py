@@ -27,8 +27,10 @@ from services.core.telling import told
 from services.extractor.landing import Landing
 from services.extractor.planning.plan import ChunkResult, Plan
 from services.extractor.reading.diagnosis import cause, counted
+from services.extractor.reading.engine import Engine
+from services.extractor.reading.failure import EngineFailed, RowsTooWide
 from services.extractor.reading.guard import SourceRewritten, check_server, check_storage
-from services.extractor.reading.reader import Engine, EngineFailed, Reader
+from services.extractor.reading.reader import Reader
 from services.extractor.reading.sieve import Sieve
 from services.extractor.reading.work import Claim, Work
 from services.extractor.source.database import Source, open_source
@@ -48,8 +50,19 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, TransientError) and not isinstance(error, (SourceRewritten, LeaseLost))
 
 
+def _otherwise(state: RetryCallState) -> bool:
+    """Whether the next attempt reads in another way, by which what broke this one off cannot come again."""
+    return state.outcome is not None and isinstance(state.outcome.exception(), RowsTooWide)
+
+
 def attempts(most: int, troubled: Troubled) -> Retrying:
     """The pauses between attempts: from one second, doubling, at most thirty; ``troubled`` is told of each."""
+
+    def enough(state: RetryCallState) -> bool:
+        return stop_after_attempt(most)(state) and not _otherwise(state)
+
+    def pause(state: RetryCallState) -> float:
+        return 0 if _otherwise(state) else wait_exponential_jitter(initial=1, max=30)(state)
 
     def say(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -60,8 +73,8 @@ def attempts(most: int, troubled: Troubled) -> Retrying:
 
     return Retrying(
         retry=retry_if_exception(_may_pass),
-        stop=stop_after_attempt(most),
-        wait=wait_exponential_jitter(initial=1, max=30),
+        stop=enough,
+        wait=pause,
         before_sleep=say,
         reraise=True,
     )

@@ -57,7 +57,6 @@ def plan(bounds: list[int], condition: str = "") -> Plan:
         flags=[],
         bounds=bounds,
         layout="",
-        batch_rows=1,
         estimated_rows=0,
     )
 

@@ -15,7 +15,7 @@ REPLICA = PRIMARY.model_copy(update={"in_recovery": True})
 def plan(server: Server | None = PRIMARY, layout: str = "1/10 2/20") -> Plan:
     return Plan(
         batch_id="b", table="t", execution="", select="SELECT 1", condition="", columns=[], flags=[], bounds=[0],
-        layout=layout, server=server, batch_rows=1, estimated_rows=1,
+        layout=layout, server=server, estimated_rows=1,
     )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Parts are of bounded size, hold every row once, and have the declared types."""
 
+import os
 from datetime import UTC, datetime
 from decimal import Decimal
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from services.core.arrow import arrow_schema, conform
 from services.core.errors import ConfigurationError, DataError
 from services.core.manifest import ManifestColumn
-from services.core.parquet import empty_part, parquet_parts
+from services.core.parquet import GROUP_BYTES, PART_BYTES, empty_part, parquet_parts
 from services.core.tables import ColumnType
-from services.extractor.reading.reader import EngineFailed
+from services.extractor.reading.failure import EngineFailed
 
 AT = datetime(2026, 11, 22, 17, 0, 0, 123456, tzinfo=UTC)
 ID = ManifestColumn(name="id", type=ColumnType.INT64, required=True)
@@ -93,7 +93,7 @@ def test_decimals_that_arrow_would_change_are_refused(type_: pa.DataType) -> Non
     ],
 )
 def test_a_column_that_our_own_check_refuses_is_known_in_every_language(message: str, column: str | None) -> None:
-    assert EngineFailed(duckdb.Error(message)).column == column
+    assert EngineFailed(message).column == column
 
 
 VALUE = "a-value-that-nobody-tells"
@@ -114,7 +114,7 @@ VALUE = "a-value-that-nobody-tells"
     ],
 )
 def test_an_error_of_the_engine_is_told_without_a_value(message: str, spoken: bool, words: str | None) -> None:
-    found = EngineFailed(duckdb.Error(message))
+    found = EngineFailed(message)
     assert (found.spoken, found.passing) == (spoken, words is not None)
     assert (words or "the engine could not read on") in found.words
     assert VALUE not in found.words + str(found)
@@ -169,3 +169,24 @@ def test_dates_and_times_outside_bigquerys_calendar_are_refused(
     for value in beyond:
         with pytest.raises(DataError, match=f"column amount has a value that {type_} cannot hold"):
             conformed(batch([fits[0], value, None]), amount(type_))
+
+
+def test_row_groups_and_parts_are_bounded_by_bytes_however_wide_the_rows_are() -> None:
+    """Random bytes, which no compression makes smaller: 2,000 rows of 40 kB in one batch."""
+    columns = [ManifestColumn(name="b", type=ColumnType.BYTES)]
+    values = [os.urandom(40_000) for _ in range(2_000)]
+    batch = conform(pa.record_batch({"b": values}), columns, "t", AT)
+    parts = list(parquet_parts([batch], 1_000_000))
+    assert sum(rows for _, rows in parts) == batch.num_rows
+    assert all(content.getbuffer().nbytes <= PART_BYTES + 2 * GROUP_BYTES for content, _ in parts)
+    for content, _ in parts:
+        file = pq.ParquetFile(content)
+        groups = [file.metadata.row_group(n).total_byte_size for n in range(file.num_row_groups)]
+        assert max(groups) <= 2 * GROUP_BYTES
+    assert pa.concat_tables(pq.read_table(content) for content, _ in parts).to_batches()[0].schema == batch.schema
+
+
+def test_small_batches_share_a_row_group() -> None:
+    batches = [conformed(batch_of([n])) for n in range(100)]
+    [(content, rows)] = parquet_parts(batches, 1_000)
+    assert (rows, pq.ParquetFile(content).num_row_groups) == (100, 1)

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +13,6 @@ from services.extractor.planning.plan import (
     Plan,
     catch_up_from,
     page_bounds,
-    rows_in_memory,
     whole,
 )
 from services.extractor.source.storage import Storage
@@ -38,7 +36,6 @@ def plan(bounds: list[int], condition: str = "") -> Plan:
         flags=[],
         bounds=bounds,
         layout="",
-        batch_rows=1,
         estimated_rows=1,
     )
 
@@ -94,12 +91,3 @@ def test_chunks_of_one_snapshot_need_no_catch_up() -> None:
 
 def test_the_catch_up_begins_with_the_earliest_snapshot() -> None:
     assert catch_up_from([result(0, 1, 9), result(1, 0, 7), result(2, 2, 12)]) == 7
-
-
-@pytest.mark.parametrize(
-    ("size", "rows", "expected"),
-    [(0, 0, 16_384), (10**7, 10**6, 65_536), (10**9, 10**6, 4_194), (10**12, 10**6, 2_048)],
-)
-def test_wide_rows_are_held_a_few_at_a_time(size: int, rows: int, expected: int) -> None:
-    wide = Storage(1, 1, size, rows, True, "")
-    assert rows_in_memory(wide) == expected

@@ -42,7 +42,7 @@ class Run:
     """Logical bytes of the installments in bronze."""
     statements: int
     processed: dict[str, int]
-    """Bytes by stage: bronze, silver and gold, tests, report, other."""
+    """Bytes by stage: bronze, silver and gold, tests, audit, other."""
     processed_least: int
     """Bytes, if every block of a clustered table is left out that can be."""
     billed: int
@@ -81,7 +81,7 @@ def stage_of(job: bigquery.QueryJob) -> str:
         return "bronze"
     if labels.get("credix_layer") in ("silver", "gold"):
         return "silver and gold"
-    return {"report": "report"}.get(labels.get("credix_stage", ""), "other")
+    return {"tests": "tests", "audit": "audit"}.get(labels.get("credix_stage", ""), "other")
 
 
 def measured(client: Client, rows: int, changed: int) -> Run:

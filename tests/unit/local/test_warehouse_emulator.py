@@ -291,7 +291,7 @@ def test_alter_table_adds_columns_that_the_table_then_has(
 
 def test_a_view_is_deleted_as_a_table_is(client: bigquery.Client, dataset: str) -> None:
     client.query(f"create view {dataset}.v as select 1 as x").result()
-    client.delete_table(f"{PROJECT}.{dataset}.v", retry=None)
+    client.delete_table(f"{PROJECT}.{dataset}.v", timeout=20)
     assert list(client.list_tables(dataset)) == []
     client.query(f"create table {dataset}.v as select 2 as x").result()
     assert [row.x for row in client.query(f"select x from {dataset}.v").result()] == [2]

@@ -33,7 +33,7 @@ LEASE = "transform"
 DOWNSTREAM = ["run", "--selector", "downstream"]
 """The views of silver and gold; the selector is in dbt/selectors.yml."""
 
-STAGES = frozenset({"bronze", "downstream", "hold"})
+STAGES = frozenset({"bronze", "downstream", "hold", "tests"})
 """What the jobs are for that only a reconcile sends."""
 
 MOST_ROUNDS = 5
@@ -211,15 +211,14 @@ class Transformer:
             log.info("reconcile.finished", outcome=report.outcome(), seconds=report.seconds, problems=report.problems)
             fault_point("transformer.run_unnoted")
             self._note(report)
-            self._cost(report)
-            self.reports.publish(report.run_id)
             log_cost(report.run_id, self._cost(report), self.settings.bigquery_usd_per_tib)
+            self.reports.publish(report.run_id)
             nothing = RunReport(report.run_id, report.started_at).details()
             note_interrupted(self.state, self.client, "transformer", STAGES, report.started_at, nothing)
         return report
 
     def _cost(self, report: RunReport) -> RunCost:
-        """Note what the run has cost up to now: the report tells it, and costs something itself."""
+        """Note what the run has cost; the report, which asks the warehouse nothing, tells it."""
         return keep_cost(self.state, self.client, report.run_id, report.started_at)
 
     def _note(self, report: RunReport) -> None:

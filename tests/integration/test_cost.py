@@ -15,7 +15,7 @@ import pytest
 import requests
 from google.cloud.bigquery.job import QueryJob
 
-from local.cycle import Client, audit, extract, run_cycle
+from local.cycle import Client, extract, run_cycle
 from local.sample.changes import changes
 from local.sample.spec import MIN_ROWS, SampleSpec
 from local.source import connect
@@ -34,7 +34,7 @@ BEGAN = datetime.now(UTC)
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A stack with one cycle and an audit done."""
+    """A stack with one cycle done."""
     with filled(
         StackOptions(home=tmp_path_factory.mktemp("costs"), ephemeral=True), SampleSpec(rows=MIN_ROWS)
     ) as opened:
@@ -43,7 +43,6 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         while not (runs := opened.state.runs("transformer")) or any(not reported(run) for run in runs):
             assert time.monotonic() < deadline, "the last a run notes is what it cost"
             time.sleep(0.2)
-        audit(opened)
         yield opened
 
 
@@ -92,10 +91,9 @@ def shown(row: dict[str, Any]) -> Sums:
 
 def test_every_job_of_the_pipeline_says_its_stage_and_its_run(client: Client) -> None:
     found = jobs(client)
-    assert {job.labels.get("credix_stage") for job in found} >= {"load", "stable", "bronze", "downstream", "audit"}
+    assert {job.labels.get("credix_stage") for job in found} >= {"load", "stable", "bronze", "downstream"}
     assert [job.job_id for job in found if not job.labels.get("credix_stage")] == []
     transformer = {run_label(run.id) for run in client.state.runs("transformer")}
-    transformer |= {run_label(run.id) for run in client.state.runs("audit")}
     extractor = {run_label(run.id) for run in client.state.runs("extractor")}
     for job in found:
         runs = extractor if job.labels["credix_stage"] in ("load", "stable") else transformer

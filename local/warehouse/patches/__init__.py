@@ -7,7 +7,7 @@
 :mod:`.job_list`                jobs keep their labels, and are listed by time, state and parent, page by page
 :mod:`.load_jobs`               Parquet: by column name, checked against the schema, all or nothing, 404
 :mod:`.copy_jobs`               the destination is replaced whole, with its schema; WRITE_EMPTY is the default
-:mod:`.table_changes`           ``numRows`` after every write, no copy of the table per write, changed columns, names
+:mod:`.table_changes`           ``numRows`` after every write, no copy of all; changed columns and names, deleted views
 :mod:`.table_facts`             ``numBytes`` of tables, description and labels of views
 :mod:`.layouts`                 a table that SQL has made is known with its partitions and clusters
 :mod:`.literals`                literals by BigQuery's lexical rules; illegal escapes are refused

@@ -9,8 +9,11 @@
   the new one, layout and description included; a name that is taken is refused.
 - ``tables.patch`` and ``tables.update`` with another schema change only bqemulator's catalog. BigQuery adds new
   nullable columns, with nulls, and refuses everything else. Now both do that (dbt's ``append_new_columns``).
+- ``tables.delete`` of a view is an internal error (500), which Google's client repeats for ten minutes. Now the view is
+  dropped (dbt makes a table of it).
 """
 
+import functools
 from typing import Any
 
 import sqlglot
@@ -29,6 +32,7 @@ from local.warehouse.patches.replace import replace
 _write_meta = DuckDBCatalogRepository.update_table
 _meta_of_request = tables._rest_to_table_meta
 _run_single_sql = executor._run_single_sql
+_delete_table = tables.delete_table
 
 
 def apply() -> None:
@@ -38,6 +42,17 @@ def apply() -> None:
     replace(SnapshotManager, "resolve_time_travel", _refuse_time_travel)
     replace(tables, "_rest_to_table_meta", _checked_meta_of_request)
     replace(DuckDBCatalogRepository, "update_table", _update_table)
+    [route] = [each for each in tables.router.routes if getattr(each, "endpoint", None) is _delete_table]
+    replace(route, "endpoint", _delete_table_or_view)
+
+
+@functools.wraps(_delete_table)
+async def _delete_table_or_view(project_id: str, dataset_id: str, table_id: str, ctx: Any) -> Any:
+    meta = ctx.catalog.get_table(project_id, dataset_id, table_id)
+    if meta is not None and meta.table_type == "VIEW":
+        async with ctx.engine.write_lock():
+            ctx.engine.execute(f"DROP VIEW IF EXISTS {quoted_table_ref(project_id, dataset_id, table_id)}")
+    return await _delete_table(project_id, dataset_id, table_id, ctx)
 
 
 def _count_rows(self: Any, project_id: str, dataset_id: str, table_id: str, *, kind: str = "AUTO") -> None:

@@ -3,11 +3,9 @@
 - bqemulator's ``numBytes`` is 0 for every table. Now it is the logical bytes of its rows, as BigQuery counts them
   (:mod:`local.warehouse.meter.sizes`); counted when somebody asks, once for each state of the table.
 - The ``OPTIONS`` of a ``CREATE VIEW`` are dropped. Now description and labels are kept, as those of a table are.
-- ``tables.delete`` of a view fails. Now the view is dropped.
 """
 
 import functools
-from http import HTTPStatus
 from typing import Any
 
 import sqlglot
@@ -15,8 +13,6 @@ from bqemulator.api.routes import tables
 from bqemulator.catalog import ddl_sync
 from bqemulator.catalog.duckdb_repository import DuckDBCatalogRepository
 from bqemulator.jobs import executor
-from bqemulator.storage.sql_identifiers import quoted_table_ref
-from fastapi import Response
 from sqlglot import exp
 
 from local.warehouse.meter.sizes import Sizes
@@ -29,8 +25,6 @@ def apply() -> None:
     replace(DuckDBCatalogRepository, "__init__", _noting_engine(DuckDBCatalogRepository.__init__, known))
     replace(tables, "_table_to_rest", _with_bytes(tables._table_to_rest, known))
     replace(executor, "sync_created_view", _register)
-    [delete] = [each for each in tables.router.routes if getattr(each, "name", "") == "delete_table"]
-    replace(delete, "endpoint", _dropping_views(tables.delete_table))
 
 
 def _noting_engine(begin: Any, known: dict[str, Sizes]) -> Any:
@@ -52,20 +46,6 @@ def _with_bytes(to_rest: Any, known: dict[str, Sizes]) -> Any:
         return body
 
     return told
-
-
-def _dropping_views(delete: Any) -> Any:
-    @functools.wraps(delete)
-    async def dropped(project_id: str, dataset_id: str, table_id: str, ctx: Any) -> Any:
-        meta = ctx.catalog.get_table(project_id, dataset_id, table_id)
-        if meta is None or meta.table_type != "VIEW":
-            return await delete(project_id, dataset_id, table_id, ctx)
-        async with ctx.engine.write_lock():
-            ctx.engine.execute(f"DROP VIEW IF EXISTS {quoted_table_ref(project_id, dataset_id, table_id)}")
-            ctx.catalog.delete_table(project_id, dataset_id, table_id)
-        return Response(status_code=HTTPStatus.NO_CONTENT)
-
-    return dropped
 
 
 def _register(bq_sql: str, project_id: str, ctx: Any) -> None:

@@ -277,6 +277,14 @@ def test_alter_table_adds_columns_that_the_table_then_has(
     assert altered.schema[0].mode == "REQUIRED"
 
 
+def test_a_view_is_deleted_as_a_table_is(client: bigquery.Client, dataset: str) -> None:
+    client.query(f"create view {dataset}.v as select 1 as x").result()
+    client.delete_table(f"{PROJECT}.{dataset}.v", timeout=20)
+    assert list(client.list_tables(dataset)) == []
+    client.query(f"create table {dataset}.v as select 2 as x").result()
+    assert [row.x for row in client.query(f"select x from {dataset}.v").result()] == [2]
+
+
 def test_create_table_with_columns_as_a_query_in_parentheses(client: bigquery.Client, dataset: str) -> None:
     name = f"{dataset}.t"
     client.query_and_wait(f"CREATE TABLE `{PROJECT}.{name}` (id STRING, n NUMERIC) AS (SELECT '1' AS id, 2 AS n)")

@@ -33,6 +33,9 @@ LEASE = "transform"
 DOWNSTREAM = ["run", "--selector", "downstream"]
 """The views of silver and gold; the selector is in dbt/selectors.yml."""
 
+VIEWS = [*DOWNSTREAM, "--exclude", "config.materialized:table", "config.materialized:incremental"]
+"""Only those of them that are views; the audit builds the others anew."""
+
 STAGES = frozenset({"bronze", "downstream", "hold", "tests"})
 """What the jobs are for that only a reconcile sends."""
 
@@ -147,8 +150,7 @@ class Transformer:
     def maintain(self, holder: str) -> RunReport:
         """Do what is due once a day: merge what has waited long in deltas, and make all views anew.
 
-        Views that somebody has dropped or changed by hand are as the project defines them afterwards, and a model of
-        gold that is materialized as a table has today's rows.
+        Views that somebody has dropped or changed by hand are as the project defines them afterwards.
 
         Raises:
             LeaseBusy: another process is at it.
@@ -161,9 +163,7 @@ class Transformer:
             holding(self.state.store, LEASE, holder, self.settings.transform_lease) as lease,
         ):
             self._timed(report, "bronze", lambda: self._add(report, self._bronze(report).compact(lease)))
-            self.state.note_downstream_due()
-            if (up_to := self.state.downstream_due()) is not None:
-                self._timed(report, "downstream", lambda: self._downstream(lease, report, up_to))
+            self._timed(report, "downstream", lambda: self._built(lease, report, VIEWS))
             log.info("maintenance.finished", outcome=report.outcome(), seconds=report.seconds, problems=report.problems)
             self._note(report)
             log_cost(report.run_id, self._cost(report), self.settings.bigquery_usd_per_tib)
@@ -301,8 +301,13 @@ class Transformer:
 
     def _downstream(self, lease: Lease, report: RunReport, up_to: int) -> None:
         """Build silver and gold. A failure here does not hold back the watermark."""
+        if self._built(lease, report, DOWNSTREAM):
+            self.state.note_downstream_built(up_to, self.dbt.definition())
+
+    def _built(self, lease: Lease, report: RunReport, arguments: list[str]) -> bool:
+        """Build models; whether all of them are built."""
         lease.renew()
-        results = self.dbt.run("downstream", DOWNSTREAM)
+        results = self.dbt.run("downstream", arguments)
         fault_point("transformer.downstream_built")
         self.artifacts.keep(report.run_id, "downstream")
         report.nodes += results
@@ -311,5 +316,4 @@ class Transformer:
             report.problems += [f"{result.resource_type} {result.name}: {result.message}" for result in errors]
             report.unbuilt = True
             log.error("downstream.failed", nodes=[result.name for result in broken])
-        else:
-            self.state.note_downstream_built(up_to, self.dbt.definition())
+        return not errors

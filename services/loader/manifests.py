@@ -49,7 +49,7 @@ def read_manifest(content: bytes, landed: LandedObject, landing_prefix: str) -> 
         raise DataError(
             "batch_too_large",
             f"{len(manifest.parts)} parts; BigQuery loads at most {MOST_PARTS} parts and {MOST_BYTES} bytes at once: "
-            "raise EXTRACT_PART_ROWS, or extract a shorter window",
+            "extract a shorter window",
         )
     return manifest
 

@@ -1,6 +1,6 @@
 """Rows by bytes: ADBC's PostgreSQL driver, whose batches end at a number of bytes, however wide the rows are.
 
-For wide rows it is as fast as DuckDB, or faster; narrow ones take it almost twice the CPU (benchmarks/engines.py).
+For wide rows it is as fast as DuckDB, or faster; narrow ones take it almost twice the CPU (docs/performance.md).
 """
 
 from collections.abc import Iterator, Sequence

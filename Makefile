@@ -52,7 +52,7 @@ test: setup ## all tests, three files at a time (TESTS=tests/unit for some, one 
 benchmark-setup: $(STAMP) $(PACKAGES) ## install the engines that the benchmark compares with
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/benchmark.txt
 
-benchmark: benchmark-setup ## measure extractor and transformer: ratios, in one run (a quarter of an hour, 5 GB of disk; quiet machine)
+benchmark: benchmark-setup ## measure extractor and transformer: ratios, in one run (half an hour, 5 GB of disk; quiet machine)
 	$(BIN)/python -m benchmarks.extraction engines
 	$(BIN)/python -m benchmarks.extraction engines --no-upload
 	$(BIN)/python -m benchmarks.extraction memory

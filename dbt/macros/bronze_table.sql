@@ -1,6 +1,7 @@
 {#- How a bronze model is made and filled. Its rows are in two tables: the *base*, and the *delta*, which loaded batches
     are appended to (the transformer does that by itself: services/transformer/appending.py). Under the model's own name
-    people see a view over both.
+    people see a view over both. What was merged is deleted from the delta by the transformer, once the MERGE's own job has
+    said that it ran: dbt can be told of another job's end.
 
     No statement here can drop, replace or empty what bronze holds, whatever dbt believes to be there: dbt takes a refused
     list of a dataset for an empty one (dbt-adapters issue 2145), so nobody asks its list. Sent late or twice, each
@@ -24,13 +25,7 @@
     {%- do persist_docs(this.incorporate(type='view'), model) -%}
   {%- endif -%}
   {%- if table.batches or table.delta -%}
-    {%- set compacted = batches_in(delta) if table.delta else [] -%}
     {%- call statement('main') -%}{{ merge_statement(table, base, delta) }}{%- endcall -%}
-    {%- if compacted -%}
-      {%- call statement('clear') -%}
-        delete from {{ delta }} where _batch_id in ({{ compacted | join(', ') }})
-      {%- endcall -%}
-    {%- endif -%}
   {%- else -%}
     {%- call noop_statement('main', 'no batches') -%} -- no batches {%- endcall -%}
   {%- endif -%}
@@ -91,15 +86,4 @@ create table if not exists {{ part }} (
     description = {{ text_literal(model.description) }},
     labels = [{{ labels | join(', ') }}]
   )
-{%- endmacro %}
-
-
-{#- The batches that the delta has rows of, as literals. What is deleted from it after the MERGE are these, and only
-    these: whenever the statement runs, the base has them. -#}
-{% macro batches_in(delta) -%}
-  {%- set found = [] -%}
-  {%- for row in run_query('select distinct _batch_id from ' ~ delta) -%}
-    {%- do found.append(text_literal(row[0])) -%}
-  {%- endfor -%}
-  {{ return(found) }}
 {%- endmacro %}

@@ -17,8 +17,6 @@ from typing import Any
 
 from dbt.adapters.bigquery.connections import BigQueryConnectionManager
 
-from services.core.faults import fault_point
-
 _NAMED = re.compile(r"\s*(?:/\* \{.*?\} \*/\s*)?/\* job: (?P<id>[A-Za-z0-9_-]+) \*/")
 """After the query comment, which dbt puts before the statement; nothing from outside can stand there."""
 
@@ -53,8 +51,4 @@ def _send_told(
     self: Any, conn: Any, sql: str, job_params: dict[str, Any], job_id: str, limit: int | None = None
 ) -> Any:
     told = {**job_params, "labels": {**job_params.get("labels", {}), **_labels}}
-    named = job_of(sql)
-    answer = _send(self, conn, sql, told, named or job_id, limit=limit)
-    if named:
-        fault_point("transformer.base_merged")
-    return answer
+    return _send(self, conn, sql, told, job_of(sql) or job_id, limit=limit)

@@ -31,7 +31,7 @@ from local.project_check.bronze_project import Model, write_bronze_project
 from services.core.batch import Batch
 from services.core.tables import BRONZE_COLUMNS, EXTRACTED_AT, Column, ColumnType, Compaction, Mode, Table, load_tables
 from services.core.warehouse import TempTable
-from services.transformer.bronze.appending import insertion
+from services.transformer.bronze.appending import clear, insertion, waiting_batches
 from services.transformer.bronze.batch_rows import Loaded, bronze_columns
 from services.transformer.bronze.handover import handed_over
 from services.transformer.bronze.tables import BASE, DELTA, look
@@ -180,7 +180,11 @@ class Dbt:
     def _results(self, arguments: Sequence[str], variables: dict[str, Any], *, check: bool) -> dict[str, RunResult]:
         command = [*arguments, "--quiet", "--no-write-json"]
         handed = {"bronze": self.handed_over(variables.pop("batches", {})), **variables}
+        deltas = {name: self._waiting(name) for name, told in handed["bronze"].items() if told.get("delta")}
         result = self._invoke(dbtRunner(manifest=self.manifest), command, check=check, vars=handed).result
+        for each in result.results if isinstance(result, RunExecutionResult) else ():
+            if each.node.name in deltas and str(each.status) == "success":
+                self.clear(each.node.name, deltas[each.node.name])
         assert isinstance(result, RunExecutionResult)
         return {result.node.name: result for result in result.results}
 
@@ -200,6 +204,15 @@ class Dbt:
             told = handed_over(table, found, "", None, job_id, loaded, delta=found.delta_rows > 0)
             variable[name] = told | {"merged_snapshot": mine[0].get("merged_snapshot") if mine else None}
         return variable
+
+    def _waiting(self, model: str) -> list[str]:
+        table = declared_table(model, self.models[model], [])
+        return waiting_batches(self.client, table, f"{PROJECT}.{self.datasets.bronze}.{model}{DELTA}")
+
+    def clear(self, model: str, before: list[str]) -> None:
+        """Take out of a model's delta what was merged, as the transformer does."""
+        table = declared_table(model, self.models[model], [])
+        clear(self.client, table, f"{PROJECT}.{self.datasets.bronze}.{model}{DELTA}", before)
 
     def append(self, model: str, *batches: dict[str, Any]) -> None:
         """Append batches to a model's delta, as the transformer does; its tables have to be there."""

@@ -1,4 +1,6 @@
-"""The INSERT that appends batches to a table's delta: one job for all of them, whole or not at all.
+"""What is written in a table's delta: an INSERT appends batches, a DELETE takes out what the base has.
+
+The INSERT is one job for all batches, whole or not at all.
 
 It is sent under an id that the state has noted (services/core/jobs.py), so that it is never sent late. If a process
 dies before it notes what it appended, the batches are appended again: the view and the MERGE take the newest version of
@@ -13,7 +15,7 @@ from google.cloud import bigquery
 from services.core.labels import job_labels
 from services.core.tables import Table
 from services.core.warehouse import REQUEST_SECONDS, RETRY
-from services.transformer.bronze.batch_rows import ADDED_COLUMNS, Loaded, batch_rows, quoted, quoted_table
+from services.transformer.bronze.batch_rows import ADDED_COLUMNS, Loaded, batch_rows, quoted, quoted_table, text_literal
 
 
 def insertion(table: Table, delta: str, columns: Mapping[str, str], batches: Sequence[Loaded]) -> str:
@@ -44,3 +46,30 @@ def send(client: bigquery.Client, table: Table, statement: str, job_id: str) -> 
         client.query(statement, job_config=config, job_id=job_id, retry=RETRY, job_retry=None, timeout=REQUEST_SECONDS)
     except Conflict:
         return  # our own request came twice
+
+
+def waiting_batches(client: bigquery.Client, table: Table, delta: str) -> list[str]:
+    """The batches of which the delta has rows.
+
+    Raises:
+        GoogleAPICallError: BigQuery does not answer, or refuses.
+    """
+    question = f"select distinct _batch_id from {quoted_table(delta)}"  # noqa: S608 - the name is checked
+    return [str(row[0]) for row in _done(client, table, question)]
+
+
+def clear(client: bigquery.Client, table: Table, delta: str, batches: Sequence[str]) -> None:
+    """Delete batches from the delta. Only once a MERGE has brought them into the base: then it may be late, or twice.
+
+    Raises:
+        GoogleAPICallError: BigQuery does not answer, or refuses.
+    """
+    if batches:
+        ids = ", ".join(map(text_literal, batches))
+        _done(client, table, f"delete from {quoted_table(delta)} where _batch_id in ({ids})")  # noqa: S608
+
+
+def _done(client: bigquery.Client, table: Table, statement: str) -> list[bigquery.Row]:
+    config = bigquery.QueryJobConfig(labels=job_labels("bronze", table.name))
+    job = client.query(statement, job_config=config, retry=RETRY, timeout=REQUEST_SECONDS)
+    return list(job.result(retry=RETRY))

@@ -6,13 +6,17 @@ model does not work, or that BigQuery does not answer for, keeps its batches, wi
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import structlog
+from google.api_core.exceptions import GoogleAPICallError
 
 from services.core.errors import DataError
 from services.core.faults import fault_point
 from services.core.jobs import new_job_id
 from services.core.tables import Table
+from services.transformer.bronze import appending
 from services.transformer.bronze.batch_rows import Loaded
 from services.transformer.bronze.compaction import Way
 from services.transformer.bronze.handover import halves, handed_over
@@ -20,6 +24,8 @@ from services.transformer.bronze.notes import Done, Failure, Notes
 from services.transformer.bronze.tables import BronzeTables
 from services.transformer.bronze.turn import Turns
 from services.transformer.dbt_project import DbtError, DbtProject, NodeResult
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class Merging:
     notes: Notes
     keep: Callable[[], None]
     """Keeps what dbt wrote in a run."""
+    _compacted: dict[str, list[str]] = field(default_factory=dict)
+    """By table, the batches that its delta had before the MERGE."""
 
     def merge(self, merges: list[Merge], waiting: Mapping[str, list[Loaded]]) -> None:
         """Merge, side by side where nothing fails.
@@ -99,9 +107,20 @@ class Merging:
     def _note(self, merge: Merge, done: Done) -> None:
         if not merge.writes:
             return
-        if merge.delta:
-            self.notes.state.note_delta(merge.table.name, None, self.turns.lease.token)
         self.notes.taken_in(merge.table.name, Way.MERGE, merge.batches, done)
+        if merge.delta:
+            self._clear(merge)
+
+    def _clear(self, merge: Merge) -> None:
+        """Take out of the delta what the base has. Should that fail, the next compaction does it: nothing is wrong."""
+        table, delta = merge.table, merge.found.delta_id
+        fault_point("transformer.base_merged")
+        try:
+            appending.clear(self.turns.client, table, delta, self._compacted.pop(table.name))
+        except GoogleAPICallError as error:
+            log.warning("delta.not_cleared", table=table.name, reason=str(error))
+            return
+        self.notes.state.note_delta(table.name, None, self.turns.lease.token)
 
     def _run(self, merges: list[Merge]) -> list[Done | Failure]:
         """Run the models of some tables once; how each ended."""
@@ -115,7 +134,7 @@ class Merging:
             except DataError as error:
                 outcomes[name] = Failure(str(error), lasting=True)
                 continue
-            if merge.writes and (failure := self.turns.not_taken(name, job_id)):
+            if merge.writes and (failure := self.turns.not_taken(name, job_id) or self._seen(merge)):
                 outcomes[name] = failure
                 continue
             jobs[name] = job_id
@@ -127,6 +146,16 @@ class Merging:
                 node = nodes.get(merge.table.bronze_model)
                 outcomes[merge.table.name] = self._outcome(job if merge.writes else None, node, message)
         return [outcomes[merge.table.name] for merge in merges]
+
+    def _seen(self, merge: Merge) -> Failure | None:
+        """Remember which batches the delta has before its MERGE; why that is not known, if it is not."""
+        if merge.delta:
+            try:
+                found = appending.waiting_batches(self.turns.client, merge.table, merge.found.delta_id)
+            except GoogleAPICallError as error:
+                return Failure(str(error), lasting=False)
+            self._compacted[merge.table.name] = found
+        return None
 
     def _handed_over(self, merge: Merge, job_id: str) -> dict[str, Any]:
         table = merge.table

@@ -73,7 +73,7 @@ def test_the_histories_had_in_them_what_they_are_meant_to_have() -> None:
         assert sum(kind in what for what in killed) >= least, killed
     events = ["extractions: busy", "parts damaged", "reads broken off", "transactions prepared", "transactions hidden"]
     events += ["transactions of messages", "rows of attached partitions", "lags raised"]
-    events += ["batches appended", "compactions"]
+    events += ["batches appended", "compactions", "deltas cleared"]
     for what in events:
         assert COUNTS[what] >= 10, what
     assert COUNTS["rows compared after two runs"] >= COUNTS["steps"] / STEPS

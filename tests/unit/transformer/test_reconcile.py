@@ -16,6 +16,7 @@ from google.cloud.bigquery import SchemaField
 
 from services.core.batch import Batch, BatchState, Step
 from services.core.errors import LeaseBusy, LeaseLost, TransientError
+from services.core.jobs import VOID
 from services.core.labels import job_labels, run_label
 from services.core.naming import hashed_table
 from services.core.settings import TransformerSettings
@@ -62,6 +63,8 @@ class Client(Jobs):
         self.refused_inserts: str | None = None
         """The reason why an INSERT's job fails."""
         self.loses_answers = False
+        self.cleared: list[str] = []
+        """Deletions from deltas."""
         self.there, self.gone = 0, 0
         """Rows of bronze, and those of them that any snapshot would find gone."""
 
@@ -90,6 +93,11 @@ class Client(Jobs):
         self.dropped.append(table_id)
 
     def query(self, statement: str, job_id: str | None = None, **_: Any) -> Any:
+        if statement.startswith("select distinct _batch_id"):
+            return SimpleNamespace(result=lambda **_: [("waiting",)])
+        if statement.startswith("delete from"):
+            self.cleared.append(statement)
+            return SimpleNamespace(result=lambda **_: [])
         if job_id is None:
             return SimpleNamespace(result=lambda **_: [(self.there, self.gone)])
         inserts = statement.startswith("insert into")
@@ -736,7 +744,27 @@ def test_a_snapshot_takes_along_what_waits_in_the_delta(world: World) -> None:
     world.loaded("a", None, 1, Mode.SNAPSHOT)
     world.transformer.reconcile("me")
     assert world.dbt.variables[0]["bronze"]["a"]["delta"] is True
+    assert world.client.cleared == ['delete from `p.business_case_bronze.a_delta` where _batch_id in ("waiting")']
     assert world.state.progress("a").delta_since is None
+
+
+def test_a_delta_whose_merge_did_not_run_is_not_cleared(world: World) -> None:
+    """A process stood still before its MERGE; another made the job's id void, and dbt took that job's end for its own."""
+    large(world, "a")
+    world.client.delta_rows = 3
+    world.state.note_delta("a", at(0), 0)
+    batch_id = world.loaded("a", None, 1, Mode.SNAPSHOT)
+
+    def during() -> None:
+        if world.dbt.stages[-1][0] == "bronze":
+            world.client.send(world.dbt.variables[-1]["bronze"]["a"]["job_id"], VOID)
+
+    world.dbt.during = during
+    with pytest.raises(TransientError):
+        world.transformer.reconcile("me")
+    assert world.client.cleared == []
+    assert world.state.progress("a").delta_since is not None
+    assert world.state_of(batch_id) is BatchState.LOADED
 
 
 def test_views_are_built_when_their_definition_changes_and_only_then(world: World) -> None:

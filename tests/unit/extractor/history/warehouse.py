@@ -55,7 +55,6 @@ class Warehouse(Jobs):
     definition: str | None = None
     """Of the view over both; None as long as nothing is made."""
     failing_merges: int = 0
-    compactions: int = 0
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -102,6 +101,13 @@ class Warehouse(Jobs):
         return _table(table_id, types | ADDED_COLUMNS, len(self.delta if name.endswith(DELTA) else self.base))
 
     def query(self, statement: str, job_id: str | None = None, **_: Any) -> Any:
+        if statement.startswith("select distinct _batch_id"):
+            found = sorted({version.as_new[1] for _, version in self.delta})
+            return SimpleNamespace(result=lambda **_: [(batch_id,) for batch_id in found])
+        if statement.startswith("delete from"):
+            self.delta = [each for each in self.delta if f'"{each[1].as_new[1]}"' not in statement]
+            COUNTS["deltas cleared"] += 1
+            return SimpleNamespace(result=lambda **_: [])
         if job_id is None:  # how many rows a snapshot would delete: here all may
             return SimpleNamespace(result=lambda **_: [(0, 0)])
         if not statement.startswith("insert into"):
@@ -180,11 +186,7 @@ class Warehouse(Jobs):
             held = self.base.get(key)
             if held is None or held.as_new < version.as_new or (gone and held.as_new == version.as_new):
                 self.base[key] = Held(version.n, gone or version.as_new, gone is not None)
-        if table["delta"]:
-            self.compactions += 1
-            COUNTS["compactions"] += 1
-            if self.compactions % 2:  # else it dies before it has cleared the delta
-                self.delta = []
+        COUNTS["compactions"] += table["delta"]
 
 
 def _table(table_id: str, types: dict[str, str], rows: int) -> SimpleNamespace:

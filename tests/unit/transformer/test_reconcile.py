@@ -749,7 +749,7 @@ def test_a_snapshot_takes_along_what_waits_in_the_delta(world: World) -> None:
 
 
 def test_a_delta_whose_merge_did_not_run_is_not_cleared(world: World) -> None:
-    """A process stood still before its MERGE; another made the job's id void, and dbt took that job's end for its own."""
+    """A process stood still before its MERGE; another made the job's id void, and dbt took it for its own."""
     large(world, "a")
     world.client.delta_rows = 3
     world.state.note_delta("a", at(0), 0)

@@ -449,7 +449,9 @@ def test_a_manifest_of_nobody_is_taken_like_a_file(lake: Lake) -> None:
     state.step(batch.id, Step.MERGE)
     after = state.advance("orders", 2)
     stable = {"stable_batch": batch.id, "stable_job": after.stable_job, "stable_token": after.stable_token}
+    assert after.unannounced != before.unannounced, "what the extractor read before it may be older"
     merged = {"merged_batch": max(batch.id, before.merged_batch or ""), "merge_token": 2}
+    merged["unannounced"] = after.unannounced
     assert after == before.model_copy(update=merged | stable)
     assert state.newest_snapshot("orders") is None
     high = datetime.now(UTC)

@@ -12,6 +12,7 @@ from google.cloud.bigquery import SchemaField
 
 from local.googlesql import compiled
 from local.googlesql.analysis import GoogleSql
+from services.transformer.bronze.tables import BASE
 from tests.integration.bronze_feed import BY_ID, ITEM, Batch, Feed, at, random_batches, random_runs
 from tests.integration.merge_by_google import merged
 from tests.integration.test_dbt_bronze import DAYS, RESERVED
@@ -84,7 +85,7 @@ def merge_and_compare(google: GoogleSql, project: Dbt, runs: dict[Feed, list[Bat
     """Merge on the local warehouse, and by Google what was merged; returns how many rows were compared."""
     before = {}
     for feed, batches in runs.items():
-        target = f"{PROJECT}.{project.datasets.bronze}.{feed.model}"
+        target = f"{PROJECT}.{project.datasets.bronze}.{feed.model}{BASE}"
         if not any(table.table_id == feed.model for table in project.client.list_tables(project.datasets.bronze)):
             project.run("run", "--select", feed.model)
         before[feed] = [held(project, name) for name in (target, *sorted({batch["table"] for batch in batches}))]

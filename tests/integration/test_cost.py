@@ -181,10 +181,10 @@ def test_an_observation_is_in_the_history_with_its_cost(client: Client, tmp_path
 
 
 def test_what_a_killed_run_billed_is_not_lost(client: Client, tmp_path: Path) -> None:
-    """It dies after silver and gold were built, before the history knows of it; the next one finds its jobs."""
+    """It dies after bronze was built, before the history knows of it; the next one finds its jobs."""
     known = {each.id for each in client.state.runs("transformer")}
     fault_file = tmp_path / "fault"
-    fault_file.write_text("transformer.downstream_built")
+    fault_file.write_text("transformer.advanced")
     reconcile = [sys.executable, "-m", "services.transformer"]
     with connect(client.stack.postgres) as connection:
         changes(connection, SampleSpec(rows=MIN_ROWS))
@@ -195,7 +195,7 @@ def test_what_a_killed_run_billed_is_not_lost(client: Client, tmp_path: Path) ->
         assert done.returncode == 0, done.stderr
     interrupted, finished = [each for each in client.state.runs("transformer") if each.id not in known]
     assert (interrupted.outcome, finished.outcome) == ("interrupted", "succeeded")
-    for each, stages in ((interrupted, {"bronze", "downstream"}), (finished, {"downstream"})):
+    for each, stages in ((interrupted, {"bronze", "tests"}), (finished, set())):
         sent = [job for job in jobs(client) if job.labels.get("credix_run") == run_label(each.id)]
         assert {job.labels["credix_stage"] for job in sent} == stages
         assert each.cost is not None

@@ -29,7 +29,7 @@ from tests.integration.warehouse_fixture import (
 
 RUN = "20261126T143000000000Z-0123abcd"
 TABLES = load_tables(REPOSITORY / "config" / "tables.yaml")
-LONG = f"Company_{'x' * 80}"
+LONG = f"company_{'x' * 54}"
 
 
 def sent(dbt: Dbt, since: dt.datetime) -> list[QueryJob]:
@@ -52,7 +52,8 @@ def jobs(dbt: Dbt) -> Iterator[list[QueryJob]]:
     since = dt.datetime.now(dt.UTC)
     for stage, command in (
         ("bronze", ["run", "--select", "cnpj_ws", "installments"]),
-        ("downstream", ["build", "--selector", "downstream"]),
+        ("downstream", ["run", "--selector", "downstream"]),
+        ("downstream", ["test", "--selector", "all"]),
     ):
         with jobs_of(RUN), labelled(job_labels(stage)):
             dbt.run(*command, credix=dbt_labels(stage, TABLES.tables))

@@ -3,6 +3,8 @@
 - bqemulator's ``numBytes`` is 0 for every table. Now it is the logical bytes of its rows, as BigQuery counts them
   (:mod:`local.warehouse.meter.sizes`); counted when somebody asks, once for each state of the table.
 - The ``OPTIONS`` of a ``CREATE VIEW`` are dropped. Now description and labels are kept, as those of a table are.
+- A view that is named with an alias of several words (AS `bronze row`) is put into the statement as a subquery whose
+  alias is not quoted, a syntax error. Now it is quoted.
 """
 
 import functools
@@ -13,6 +15,7 @@ from bqemulator.api.routes import tables
 from bqemulator.catalog import ddl_sync
 from bqemulator.catalog.duckdb_repository import DuckDBCatalogRepository
 from bqemulator.jobs import executor
+from bqemulator.sql.rewriter.row_access_filter import _Rewriter
 from sqlglot import exp
 
 from local.warehouse.meter.sizes import Sizes
@@ -25,6 +28,7 @@ def apply() -> None:
     replace(DuckDBCatalogRepository, "__init__", _noting_engine(DuckDBCatalogRepository.__init__, known))
     replace(tables, "_table_to_rest", _with_bytes(tables._table_to_rest, known))
     replace(executor, "sync_created_view", _register)
+    replace(_Rewriter, "_expand_view", _quoting(_Rewriter._expand_view))
 
 
 def _noting_engine(begin: Any, known: dict[str, Sizes]) -> Any:
@@ -46,6 +50,19 @@ def _with_bytes(to_rest: Any, known: dict[str, Sizes]) -> Any:
         return body
 
     return told
+
+
+def _quoting(expand: Any) -> Any:
+    @functools.wraps(expand)
+    def expanded(self: Any, node: Any, **view: Any) -> bool:
+        parent, name, index = node.parent, node.arg_key, node.index
+        done: bool = expand(self, node, **view)
+        if done and parent is not None:
+            subquery = parent.args[name] if index is None else parent.args[name][index]
+            subquery.args["alias"].this.set("quoted", True)
+        return done
+
+    return expanded
 
 
 def _register(bq_sql: str, project_id: str, ctx: Any) -> None:

@@ -56,7 +56,7 @@ def test_nothing_else_prunes(warehouse: Warehouse, condition: str) -> None:
 
 
 def test_what_dbt_does_not_send_is_refused(warehouse: Warehouse) -> None:
-    with pytest.raises(Refused, match="not: delete"):
-        warehouse.run("delete from `p`.`d`.`t` where true")
+    with pytest.raises(Refused, match="not: truncate"):
+        warehouse.run("truncate table `p`.`d`.`t`")
     with pytest.raises(Refused, match="Only columns are added"):
         warehouse.run("alter table `p`.`d`.`t` drop column v")

@@ -56,9 +56,8 @@ def test_a_table_says_how_many_bytes_its_rows_have(client: bigquery.Client, data
 
 
 def test_a_view_keeps_description_and_labels_and_can_be_deleted(client: bigquery.Client, dataset: str) -> None:
-    statement = (
-        "create or replace view `{}.v` options (description = 'the {}', labels = [('made', '{}')]) as select 1 as a"
-    )
+    options = "options (description = 'the {1}', labels = [('made', '{1}')])"
+    statement = f"create or replace view `{{0}}.v` {options} as select 1 as a"
     for number in ("first", "second"):
         client.query_and_wait(statement.format(dataset, number))
         view = client.get_table(f"{dataset}.v")
@@ -67,3 +66,11 @@ def test_a_view_keeps_description_and_labels_and_can_be_deleted(client: bigquery
     with pytest.raises(NotFound):
         client.get_table(f"{dataset}.v")
     client.query_and_wait(f"create table `{dataset}.v` (id int64)")
+
+
+def test_a_view_is_read_under_an_alias_of_several_words(client: bigquery.Client, dataset: str) -> None:
+    client.query_and_wait(f"create view `{dataset}.v` as select 1 as id union all select 2")
+    statement = (
+        f"select `a row`.id from `{dataset}.v` as `a row` join `{dataset}.v` as `from` on `from`.id = `a row`.id"
+    )
+    assert sorted(row.id for row in client.query_and_wait(statement)) == [1, 2]

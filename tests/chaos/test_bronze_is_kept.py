@@ -29,6 +29,7 @@ from services.core.state.lease import look
 from services.core.tables import load_tables
 from services.loader.sweep import Sweep
 from services.loader.wiring import open_loader
+from services.transformer.bronze.tables import BASE, DELTA
 from services.transformer.reconcile import LEASE, RunReport, Transformer
 from services.transformer.wiring import open_transformer
 from tests.chaos.by_hand import change, extracted, known, start
@@ -169,7 +170,8 @@ def test_a_transformer_that_stands_still_before_a_statement_for_longer_than_its_
     before = counts(client)
     if statement != "the merge":
         # A table that was never made; what was in it comes again, from the source.
-        client.warehouse.delete_table(client.bronze("cnpj_ws"))
+        for part in ("", BASE, DELTA):
+            client.warehouse.delete_table(f"{client.bronze('cnpj_ws')}{part}", not_found_ok=True)
         extract(client, ["--table", "cnpj_ws", "--mode", "snapshot"])
         load(client)
     first = loaded(client)

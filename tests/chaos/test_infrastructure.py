@@ -429,7 +429,7 @@ def test_a_passing_fault_of_the_bucket_is_not_noticed_by_the_extractor(
 
 
 @embedded_only
-@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("after", [0, 2], ids=["a part", "the manifest"])
 def test_an_upload_whose_end_nobody_knows_fails_the_run_and_the_next_one_brings_the_rows(
     alone: Client, bucket: FaultProxy, after: int
 ) -> None:

@@ -108,9 +108,9 @@ run "buckets" {
   }
   assert {
     condition = toset([for rule in google_storage_bucket.this["landing"].lifecycle_rule : "${one(rule.condition).matches_prefix[0]} ${one(rule.condition).age}" if one(rule.action).type == "Delete"]) == toset([
-      "business_case/landing/ 90", "business_case/failed/ 91",
+      "business_case/landing/ 90", "business_case/failed/ 91", "business_case/fingerprints/ 90",
     ])
-    error_message = "landing/ and failed/ have each its own retention."
+    error_message = "landing/ and failed/ have each its own retention; fingerprints have that of landing/."
   }
   assert {
     condition     = contains([for rule in google_storage_bucket.this["archive"].lifecycle_rule : one(rule.condition).age if one(rule.action).type == "Delete"], 365)

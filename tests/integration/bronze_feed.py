@@ -180,3 +180,12 @@ def random_runs(chance: random.Random, batches: list[Extracted]) -> Iterator[tup
         done += run
         if not noted:
             waiting += run
+
+
+def versions_alive(rows: dict[int, Row]) -> dict[int, tuple[int, str, dt.datetime]]:
+    """Of the rows that are not deleted, by key: the value, and the version that it is of."""
+    return {
+        key: (row["value"], row["_batch_id"], row["_extracted_at"])
+        for key, row in rows.items()
+        if row["_deleted_at"] is None
+    }

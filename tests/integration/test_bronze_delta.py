@@ -28,6 +28,7 @@ from tests.integration.bronze_feed import (
     newest_and_alive,
     order_of,
     random_batches,
+    versions_alive,
 )
 from tests.integration.warehouse_fixture import (
     PROJECT,
@@ -200,11 +201,7 @@ def test_the_view_is_what_merging_everything_gives(made: Dbt, seed: int) -> None
             known += [replace(each, snapshot=each.snapshot and feed.facts["deletes"] == "soft") for each in run]
             alive, deleted = newest_and_alive(known)
             rows = feed.by_id()
-            found = {
-                key: (row["value"], row["_batch_id"], row["_extracted_at"])
-                for key, row in rows.items()
-                if row["_deleted_at"] is None
-            }
+            found = versions_alive(rows)
             assert (found, rows.keys() - found.keys()) == (alive, deleted), f"seed {seed}, {feed.model}: {known}"
         feed.drop()
     assert min(ways[Way.APPEND], ways[Way.MERGE]) >= CASES / 2

@@ -34,6 +34,7 @@ from tests.integration.bronze_feed import (
     newest_and_alive,
     random_batches,
     random_runs,
+    versions_alive,
 )
 from tests.integration.warehouse_fixture import (
     ADDED,
@@ -419,11 +420,7 @@ def test_any_history_in_any_order_and_any_number_of_times(made: Dbt, seed: int) 
     for number, (feed, history) in enumerate(zip(feeds, histories, strict=True)):
         alive, deleted = newest_and_alive(history)
         rows = feed.by_id()
-        found = {
-            key: (row["value"], row["_batch_id"], row["_extracted_at"])
-            for key, row in rows.items()
-            if row["_deleted_at"] is None
-        }
+        found = versions_alive(rows)
         assert (found, rows.keys() - found.keys()) == (alive, deleted), f"seed {seed}, case {number}: {history}"
         moments = {at(each.minutes) for each in history if each.snapshot} | {at(-60)}
         assert {row["_deleted_at"] for key, row in rows.items() if key in deleted} <= moments

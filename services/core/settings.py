@@ -273,6 +273,19 @@ class TransformerSettings(CoreSettings, WarehouseSettings, PriceSettings):
         default=SecretStr(""), description="Where they go instead, in the form of Microsoft Teams' webhooks."
     )
 
+    def dbt_variables(self) -> dict[str, str]:
+        """What dbt's project and profile read of these settings from the environment, all of it: so both say the same."""
+        return {
+            "DBT_TARGET": self.dbt_target,
+            "GCP_PROJECT": self.gcp_project,
+            "BIGQUERY_LOCATION": self.bigquery_location,
+            "DATASET_TEMP": self.dataset_temp,
+            "DATASET_BRONZE": self.dataset_bronze,
+            "DATASET_SILVER": self.dataset_silver,
+            "DATASET_GOLD": self.dataset_gold,
+            "DATASET_ELEMENTARY": self.dataset_elementary,
+        }
+
     def _datasets(self) -> dict[str, str]:
         elementary = self.dataset_elementary
         return super()._datasets() | {"DATASET_ELEMENTARY": elementary, "its tests' dataset": f"{elementary}__tests"}

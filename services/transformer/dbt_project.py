@@ -88,9 +88,7 @@ class DbtProject:
 
     def _invoke(self, runner: dbtRunner, arguments: list[str], **parameters: Any) -> dbtRunnerResult:
         settings = self._settings
-        # dbt's profiles read the same variables as the services; the derived ones are set here.
-        os.environ["DBT_TARGET"] = settings.dbt_target
-        os.environ.setdefault("GCP_PROJECT", settings.gcp_project)
+        os.environ.update(settings.dbt_variables())
         common = [
             "--project-dir", str(settings.dbt_project_dir),
             "--profiles-dir", str(settings.dbt_project_dir),

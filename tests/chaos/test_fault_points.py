@@ -79,7 +79,8 @@ COMBINED = [
     Round(
         (
             *("extractor.remembered", "extractor.batch_noted", "loader.load_started"),
-            *("transformer.append_noted", "transformer.downstream_noted", "transformer.merged"),
+            # Here the delta is still empty: so the batch is appended for sure, and not merged.
+            *("transformer.append_noted", "transformer.appended", "transformer.downstream_noted", "transformer.merged"),
         )
     ),
     Round(
@@ -101,7 +102,7 @@ COMBINED = [
         (
             *("extractor.fingerprints_kept", "extractor.manifest_landed"),
             *("loader.file_part_landed", "loader.file_noted", "loader.file_landed"),
-            *("transformer.appended", "transformer.downstream_built"),
+            "transformer.downstream_built",
         )
     ),
     Round(

@@ -1,8 +1,10 @@
 """What the dbt project promises besides its rows: selections, layout, documentation, agreement with tables.yaml."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 from dbt.contracts.graph.nodes import GenericTestNode, ModelNode
 
+from services.core.settings import TransformerSettings
 from services.core.tables import BRONZE_COLUMNS, load_tables
+from services.transformer.dbt_project import DbtProject
 from tests.integration.warehouse_fixture import PROJECT, REPOSITORY, Dbt, declared_schema
 
 Node = Mapping[str, Any]
@@ -206,3 +210,22 @@ def test_the_rules(built: Dbt, manifest: Manifest) -> None:
         cases[test.model] += len(test.expect.rows or [])
     assert set(cases) == LAYERS["silver"] | LAYERS["gold"]
     assert cases.total() >= 150, cases
+
+
+def test_the_environment_cannot_say_another_place_than_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dbt would make base and delta in one project, and the transformer would look for them in another."""
+    for name in ("GCP_PROJECT", "DATASET_BRONZE", "BIGQUERY_LOCATION"):
+        monkeypatch.setenv(name, "elsewhere")
+    paths = {"dbt_project_dir": REPOSITORY / "dbt", "dbt_target_path": tmp_path / "t", "dbt_log_path": tmp_path / "l"}
+    settings = TransformerSettings(gcp_project="here", dataset_bronze="bronze", **paths)  # type: ignore[arg-type]
+    nodes = DbtProject(settings, load_tables(REPOSITORY / "config" / "tables.yaml")).parsed().nodes
+    assert nodes["model.credix.installments"].relation_name == "`here`.`bronze`.`installments`"
+
+
+def test_every_variable_of_the_project_is_set_from_the_settings() -> None:
+    texts = [path.read_text() for path in (REPOSITORY / "dbt").rglob("*") if path.suffix in (".yml", ".sql")]
+    read = {name for text in texts for name in re.findall(r"env_var\('(\w+)'", text)}
+    of_the_machine = {"BIGQUERY_EMULATOR_HOST", "BIGQUERY_MAX_BYTES_BILLED", "DBT_PACKAGES_FOLDER"}
+    assert read - of_the_machine == TransformerSettings(gcp_project="here").dbt_variables().keys()

@@ -94,25 +94,17 @@ class Commands:
 
     def environment(self) -> dict[str, str]:
         """The variables of a command: this process's without dbt's and the webhooks, and what profiles.yml reads."""
-        settings = self.settings
         left_out = ("DBT_", "SLACK_WEBHOOK", "TEAMS_WEBHOOK")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
         # The home is the folder, where edr looks for its configuration. A developer's credentials stay where they are.
         inherited.setdefault("CLOUDSDK_CONFIG", str(Path.home() / ".config" / "gcloud"))
-        return inherited | {
+        own = {
             "HOME": str(self.folder),
-            "GCP_PROJECT": settings.gcp_project,
-            "BIGQUERY_LOCATION": settings.bigquery_location,
-            "DATASET_TEMP": settings.dataset_temp,
-            "DATASET_BRONZE": settings.dataset_bronze,
-            "DATASET_SILVER": settings.dataset_silver,
-            "DATASET_GOLD": settings.dataset_gold,
-            "DATASET_ELEMENTARY": settings.dataset_elementary,
-            "DBT_TARGET": settings.dbt_target,
             LABELS: json.dumps(job_labels("observe")),
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
             "DBT_USE_COLORS": "false",
         }
+        return inherited | self.settings.dbt_variables() | own
 
     def _last_words(self, output: Path) -> str:
         said = output.read_text(errors="replace").strip()

@@ -274,7 +274,7 @@ class TransformerSettings(CoreSettings, WarehouseSettings, PriceSettings):
     )
 
     def dbt_variables(self) -> dict[str, str]:
-        """What dbt's project and profile read of these settings from the environment, all of it: so both say the same."""
+        """What the dbt project and its profile read from the environment of these settings: all of it."""
         return {
             "DBT_TARGET": self.dbt_target,
             "GCP_PROJECT": self.gcp_project,

@@ -21,8 +21,8 @@ from local.project_check.warehouse import Warehouse
 from services.core.jobs import new_job_id
 from services.core.settings import TransformerSettings
 from services.core.tables import BRONZE_COLUMNS, Mode, Table, Tables
-from services.transformer.bronze.appending import insertion
 from services.transformer.bronze.batch_rows import bronze_columns
+from services.transformer.bronze.delta import insertion, rows_of
 from services.transformer.bronze.handover import handed_over
 from services.transformer.bronze.tables import BASE, DELTA, BronzeTables, Part
 from services.transformer.dbt_project import DbtProject, NodeResult
@@ -152,7 +152,7 @@ def _handed_over(
     if loaded and found.delta is not None and found.base is not None:
         of_bronze = bronze_columns(table, found.base.columns, loaded)
         if not of_bronze.keys() - found.delta.columns.keys():
-            warehouse.run(insertion(table, found.delta.id, of_bronze, loaded))
+            warehouse.run(insertion(found.delta.id, of_bronze, rows_of(table, of_bronze, loaded)))
     waits = found.delta is not None
     return handed_over(table, found, "", newest, new_job_id("merge", table.name), loaded, delta=waits)
 

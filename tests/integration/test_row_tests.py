@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from google.api_core.exceptions import BadRequest
 from google.cloud import bigquery
 
 from services.core.batch import BatchError
@@ -89,10 +90,48 @@ def test_fused_row_tests_say_what_dbt_says(place: Place, batches: dict[str, str]
     assert mine == outcomes([by_dbt[test] for test in mine])
 
 
+def goes_on(place: Place, name: str, rows: str) -> bool:
+    """Whether a statement that goes on only if all row tests pass gives the rows; else it must end with an error."""
+    names = ", ".join(f"`{field.name}`" for field in place.client.query(rows).result().schema)
+    guarded = RowTests(place.dbt).only_if_all_pass(place.table(name), rows, names)
+    assert guarded is not None
+    job = place.client.query(guarded)
+    try:
+        given = without_time(job)
+    except BadRequest as error:
+        assert "a row test does not pass" in str(error)
+        assert not job.total_bytes_billed, "a statement that fails bills nothing"
+        return False
+    assert given == without_time(place.client.query(rows))
+    return True
+
+
+def without_time(job: bigquery.QueryJob) -> list[str]:
+    return sorted(str({key: value for key, value in row.items() if key != "_loaded_at"}) for row in job.result())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_go_on_at_once_only_if_every_test_passes(place: Place, name: str) -> None:
+    outcome = {True: 0, False: 0}
+    tests = RowTests(place.dbt)
+    for number, row in enumerate(ROWS[name], start=10):
+        rows = place.rows(name, place.loaded(name, number, [ROWS[name][0], row]))
+        results = tests.results(place.client, place.table(name), rows)
+        passes = all(result.status == "pass" for result in results)
+        assert goes_on(place, name, rows) is passes, results
+        outcome[passes] += 1
+        if passes:
+            assert outcomes(tests.all_pass(place.table(name), 1.0)) == outcomes(results)
+    assert min(outcome.values()) > 0, "both were seen"
+
+
 def test_the_configs_of_a_test_mean_what_they_mean_to_dbt(place: Place, batches: dict[str, str]) -> None:
+    rejected = place.loaded("installments", 3, [row for row in BAD_INSTALLMENTS if row["asset_id"] is not None])
+    by_one_test = place.rows("installments", rejected)
     nodes = place.dbt.parsed().nodes.values()
     test = next(node for node in nodes if node.name == "no_rows_installments_rejected_")
     before = replace(test.config)
+    seen = set()
     try:
         for config in (
             {"severity": "error"},
@@ -112,10 +151,15 @@ def test_the_configs_of_a_test_mean_what_they_mean_to_dbt(place: Place, batches:
             assert result.status == by_dbt.status, (config, result, by_dbt)
             if result.status != "error":
                 assert (result.failures, result.message) == (by_dbt.failures, by_dbt.message), config
+            on_these = RowTests(place.dbt).results(place.client, place.table("installments"), by_one_test)
+            passes = all(each.status == "pass" for each in on_these)
+            assert goes_on(place, "installments", by_one_test) is passes, (config, on_these)
+            seen.add(passes)
             for key in config:
                 setattr(test.config, key, getattr(before, key))
     finally:
         test.config = before
+    assert seen == {True, False}
 
 
 def jobs_of_run(client: bigquery.Client, run: str) -> list[bigquery.QueryJob]:

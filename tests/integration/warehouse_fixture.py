@@ -31,8 +31,8 @@ from local.project_check.bronze_project import Model, write_bronze_project
 from services.core.batch import Batch
 from services.core.tables import BRONZE_COLUMNS, EXTRACTED_AT, Column, ColumnType, Compaction, Mode, Table, load_tables
 from services.core.warehouse import TempTable
-from services.transformer.bronze.appending import clear, insertion, waiting_batches
 from services.transformer.bronze.batch_rows import Loaded, bronze_columns
+from services.transformer.bronze.delta import clear, insertion, rows_of, waiting_batches
 from services.transformer.bronze.handover import handed_over
 from services.transformer.bronze.tables import BASE, DELTA, look
 
@@ -221,7 +221,7 @@ class Dbt:
         assert found.base is not None
         loaded = [loaded_batch(each, self.models[model]) for each in batches]
         columns = bronze_columns(table, found.base.columns, loaded)
-        self.client.query_and_wait(insertion(table, found.delta_id, columns, loaded))
+        self.client.query_and_wait(insertion(found.delta_id, columns, rows_of(table, columns, loaded)))
 
     def drop_bronze(self, *models: str) -> None:
         """Drop the tables and views of bronze models."""

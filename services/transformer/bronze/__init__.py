@@ -4,7 +4,8 @@
 :mod:`.round`      a round: what is loaded, what may go in, by which way; then it is taken in
 :mod:`.compaction` which way: appended to the delta, or merged into the base
 :mod:`.testing`    the row tests of what is about to go in
-:mod:`.appending`  the INSERT into the delta
+:mod:`.appending`  tested and appended in one statement, or appended once the tests are known
+:mod:`.delta`      what is written in a delta
 :mod:`.merging`    the MERGE into the base, by dbt; what fails is tried alone, then by halves
 :mod:`.turn`       the job that writes is noted first, and asked afterwards
 :mod:`.notes`      what the state, the log and the alerts hear of it

@@ -16,7 +16,7 @@ from services.core.errors import DataError
 from services.core.faults import fault_point
 from services.core.jobs import new_job_id
 from services.core.tables import Table
-from services.transformer.bronze import appending
+from services.transformer.bronze import delta as delta_table
 from services.transformer.bronze.batch_rows import Loaded
 from services.transformer.bronze.compaction import Way
 from services.transformer.bronze.handover import halves, handed_over
@@ -116,7 +116,7 @@ class Merging:
         table, delta = merge.table, merge.found.delta_id
         fault_point("transformer.base_merged")
         try:
-            appending.clear(self.turns.client, table, delta, self._compacted.pop(table.name))
+            delta_table.clear(self.turns.client, table, delta, self._compacted.pop(table.name))
         except GoogleAPICallError as error:
             log.warning("delta.not_cleared", table=table.name, reason=str(error))
             return
@@ -151,7 +151,7 @@ class Merging:
         """Remember which batches the delta has before its MERGE; why that is not known, if it is not."""
         if merge.delta:
             try:
-                found = appending.waiting_batches(self.turns.client, merge.table, merge.found.delta_id)
+                found = delta_table.waiting_batches(self.turns.client, merge.table, merge.found.delta_id)
             except GoogleAPICallError as error:
                 return Failure(str(error), lasting=False)
             self._compacted[merge.table.name] = found

@@ -3,30 +3,26 @@
 What may not go in yet is set aside. The others are appended to deltas, side by side, or merged into bases by dbt.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
-from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import bigquery
 
 from services.core.batch import Batch, BatchError, Step
-from services.core.errors import DataError
 from services.core.faults import fault_point
-from services.core.jobs import new_job_id
 from services.core.settings import TransformerSettings
 from services.core.state.lease import Lease
 from services.core.state.state import PipelineState
 from services.core.tables import Table, Tables
 from services.core.warehouse import REQUEST_SECONDS, RETRY, hashed_table_id, temp_table
-from services.transformer.bronze import appending
-from services.transformer.bronze.batch_rows import Loaded, bronze_columns
+from services.transformer.bronze.appending import Append, Appending
+from services.transformer.bronze.batch_rows import Loaded
 from services.transformer.bronze.compaction import Choice, Way, choose
 from services.transformer.bronze.handover import that_fit, view_definition
 from services.transformer.bronze.merging import Merge, Merging
-from services.transformer.bronze.notes import Done, Failure, Notes, Round
+from services.transformer.bronze.notes import Notes, Round
 from services.transformer.bronze.shrinking import deletes, shrinkage
 from services.transformer.bronze.side_by_side import side_by_side
 from services.transformer.bronze.tables import BASE, BronzeTables, look
@@ -35,15 +31,6 @@ from services.transformer.bronze.turn import Turns
 from services.transformer.dbt_project import DbtError, DbtProject
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Append:
-    """Batches that are to be appended to a table's delta."""
-
-    table: Table
-    found: BronzeTables
-    batches: list[Loaded]
 
 
 @dataclass(frozen=True)
@@ -168,12 +155,28 @@ class Bronze:
         """Choose each table's way; append first, which is quick, then merge."""
         tables = [self._table(name) for name in batches]
         found = side_by_side(tables, lambda table: look(self.client, self._dataset, table))
+        chosen = [self._choice(table, seen, batches[table.name]) for table, seen in zip(tables, found, strict=True)]
+        appending = Appending(turns, notes, self.row_tests)
+        at_once = appending.append_tested(
+            [
+                Append(table, seen, batches[table.name])
+                for table, seen, (choice, _) in zip(tables, found, chosen, strict=True)
+                if choice.way is Way.APPEND and batches[table.name]
+            ],
+            waiting,
+        )
+        tested = Testing(self.state, self.client, self.row_tests, notes).passed(
+            [
+                table
+                for table, (choice, _) in zip(tables, chosen, strict=True)
+                if choice.way is not Way.MAKE and table.name not in at_once
+            ],
+            batches,
+            waiting,
+        )
         merges: list[Merge] = []
         appends: list[Append] = []
         remade = False
-        chosen = [self._choice(table, seen, batches[table.name]) for table, seen in zip(tables, found, strict=True)]
-        taken = [table for table, (choice, _) in zip(tables, chosen, strict=True) if choice.way is not Way.MAKE]
-        tested = Testing(self.state, self.client, self.row_tests, notes).passed(taken, batches, waiting)
         for table, seen, (choice, wanted) in zip(tables, found, chosen, strict=True):
             mine = tested.get(table.name, [])
             if choice.way is Way.MAKE or (choice.way is Way.MERGE and (mine or not batches[table.name])):
@@ -183,28 +186,11 @@ class Bronze:
                 remade = remade or seen.definition != wanted
             elif mine:
                 appends.append(Append(table, seen, mine))
-        merges += self._append_all(turns, notes, appends, waiting)
+        merges += appending.append(appends, waiting)
         if remade:
             self.state.note_downstream_due()
             fault_point("transformer.downstream_noted")
         Merging(self.dbt, turns, notes, self.keep).merge(merges, waiting)
-
-    def _append_all(
-        self, turns: Turns, notes: Notes, appends: list[Append], waiting: Mapping[str, list[Loaded]]
-    ) -> list[Merge]:
-        """Append, table by table side by side; returns what is merged instead, because its append was refused."""
-        merges = []
-        outcomes = side_by_side(appends, lambda each: self._append(turns, each.table, each.found, each.batches))
-        turns.lease.renew()  # who stood still meanwhile judges nothing
-        for append, outcome in zip(appends, outcomes, strict=True):
-            if isinstance(outcome, Done):
-                notes.taken_in(append.table.name, Way.APPEND, append.batches, outcome)
-            elif outcome.lasting:
-                log.warning("bronze.not_appended", table=append.table.name, reason=outcome.message)
-                merges.append(Merge(append.table, append.found, append.batches, delta=append.found.delta_rows > 0))
-            else:
-                notes.stuck(append.table.name, waiting[append.table.name], outcome.message)
-        return merges
 
     def _choice(self, table: Table, found: BronzeTables, batches: list[Loaded]) -> tuple[Choice, str]:
         """The way of a table's batches, and the fingerprint that its view is to have."""
@@ -216,31 +202,6 @@ class Bronze:
             made = found.base is not None and found.definition == wanted
             return Choice(Way.APPEND if made else Way.MAKE, choice.reason), wanted
         return choice, wanted
-
-    def _append(self, turns: Turns, table: Table, found: BronzeTables, batches: list[Loaded]) -> Done | Failure:
-        """Append batches to a table's delta by one job; how that ended."""
-        started, job_id = time.monotonic(), new_job_id("append", table.name)
-        assert found.base is not None  # noqa: S101 - only then is it appended
-        columns = bronze_columns(table, found.base.columns, batches)
-        try:
-            statement = appending.insertion(table, found.delta_id, columns, batches)
-        except DataError as error:
-            return Failure(str(error), lasting=True)
-        self.state.note_delta(table.name, datetime.now(UTC), turns.lease.token)
-        if failure := turns.not_taken(table.name, job_id):
-            return failure
-        fault_point("transformer.append_noted")
-        try:
-            appending.send(self.client, table, statement, job_id)
-        except GoogleAPICallError as error:
-            log.warning("append.not_answered", table=table.name, job_id=job_id, reason=str(error))
-        job = turns.ended(job_id)
-        fault_point("transformer.appended")
-        if isinstance(job, Failure):
-            return job
-        if job.done:
-            return Done(job.rows, round(time.monotonic() - started, 3))
-        return Failure(job.message, job.lasting if job.sent else False)
 
 
 def _by_table(loaded: Iterable[Loaded]) -> dict[str, list[Loaded]]:

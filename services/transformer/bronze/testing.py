@@ -14,7 +14,8 @@ from services.core.faults import fault_point
 from services.core.state.state import PipelineState
 from services.core.tables import OnFailedTests, Table
 from services.core.telling import kind_and_words
-from services.transformer.bronze.batch_rows import Loaded, batch_rows, bronze_columns
+from services.transformer.bronze.batch_rows import Loaded, bronze_columns
+from services.transformer.bronze.delta import rows_of
 from services.transformer.bronze.notes import Notes
 from services.transformer.bronze.side_by_side import side_by_side
 from services.transformer.dbt_project import DbtError, NodeResult
@@ -29,6 +30,12 @@ class Tester(Protocol):
 
     def results(self, client: bigquery.Client, table: Table, rows: str) -> list[NodeResult]:
         """How a table's row tests end on rows that bronze is about to take in."""
+
+    def only_if_all_pass(self, table: Table, rows: str, columns: str) -> str | None:
+        """A SELECT of the rows that raises an error unless each of the table's row tests passes on them."""
+
+    def all_pass(self, table: Table, seconds: float) -> list[NodeResult]:
+        """What the table's row tests found when that SELECT raised no error."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class Testing:
         try:
             # Their own columns suffice: what bronze has beyond them is null in their rows, and in no test.
             columns = bronze_columns(table, {}, part)
-            rows = "\nunion all\n".join(batch_rows(table, columns, each) for each in part)
+            rows = rows_of(table, columns, part)
         except DataError as error:
             log.warning("batch.not_tested", table=table.name, reason=str(error))  # it is refused further on
             return []

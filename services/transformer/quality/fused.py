@@ -69,6 +69,12 @@ def _asked(number: int, part: Part) -> str:
     )
 
 
+def not_passed(tests: Sequence[DataTest]) -> str:
+    """A condition on a row of the answer: its test would not be judged ``pass``."""
+    failing = ", ".join(str(number) for number, test in enumerate(tests) if test.severity == "error")
+    return "number is null or warns" + (f" or (fails and part in ({failing}))" if failing else "")
+
+
 def answered(rows: Iterable[Any]) -> dict[int, list[Answered]]:
     """The answer's rows by part."""
     found: dict[int, list[Answered]] = {}
@@ -95,6 +101,11 @@ def judged(test: DataTest, answer: Answered, seconds: float) -> NodeResult:
         return _result(test, "fail", f"{words} fail if {test.error_if}", failures, seconds)
     if answer.warns:
         return _result(test, "warn", f"{words} warn if {test.warn_if}", failures, seconds)
+    return passed(test, seconds)
+
+
+def passed(test: DataTest, seconds: float) -> NodeResult:
+    """The result of a test that is known to have passed."""
     return _result(test, "pass", "", 0, seconds)
 
 

@@ -17,12 +17,17 @@ from services.core.words import counted
 from services.transformer.dbt_project import DbtProject, NodeResult
 from services.transformer.quality.asking import ask
 from services.transformer.quality.compiled import Compiled, DataTest, Model, compiled_project
-from services.transformer.quality.fused import Part, broken, fused, judged
+from services.transformer.quality.fused import Part, broken, fused, judged, not_passed, passed
 from services.transformer.quality.noting import log_results
 
 KINDS = frozenset({"not_null", "accepted_values", "between", "no_rows"})
 """Generic tests that look at each row alone. Of another test ``meta: {row_test: true}`` says that it does; ``false``
 leaves one of these to the audit."""
+
+_ASKED = "`row tests`"
+"""What the tests' answers are called in a statement that goes on only if all pass."""
+
+_NOT_PASSED = "'a row test does not pass'"
 
 _MOST_NAMED = 10
 """Tests that a batch's reason names."""
@@ -47,12 +52,32 @@ class Plan:
             parts: the tests.
             rows: a SELECT of the batch's rows as bronze has them.
         """
-        sql = fused(parts)
+        return fused(parts, {self.bronze: rows} | self._read_by(fused(parts)))
+
+    def only_if_all_pass(self, rows: str, columns: str) -> str:
+        """A SELECT of the rows that raises an error unless every test passes on them.
+
+        Args:
+            rows: a SELECT of the rows as bronze has them.
+            columns: their columns, as SQL names them.
+        """
+        if not self.tests:
+            return rows
+        asked = fused(self.tests)
+        queries = {self.bronze: rows} | self._read_by(asked) | {_ASKED: asked}
+        named = ",\n".join(f"{name} as (\n{sql}\n)" for name, sql in queries.items())
+        return (
+            f"with {named}\nselect {columns} from {self.bronze}\n"  # noqa: S608 - names are checked, values are literals
+            f"where if((select countif({not_passed(self.tests)}) from {_ASKED}) = 0, true, error({_NOT_PASSED}))"
+        )
+
+    def _read_by(self, sql: str) -> dict[str, str]:
+        """The queries of models that some SQL reads, each after what it reads."""
         asked: dict[str, str] = {}
         for name, query in reversed(self.named.items()):
             if any(name in text for text in (sql, *asked.values())):
                 asked = {name: query} | asked
-        return fused(parts, {self.bronze: rows} | asked)
+        return asked
 
 
 def plan(project: Compiled, table: Table) -> Plan:
@@ -154,6 +179,33 @@ class RowTests:
         results += [broken(DataTest(name, None), why) for name, why in planned.misplaced.items()]
         log_results(results, table=table.name)
         return results
+
+    def only_if_all_pass(self, table: Table, rows: str, columns: str) -> str | None:
+        """A SELECT of rows that raises an error unless every row test of the table passes on them.
+
+        Args:
+            table: the table.
+            rows: a SELECT of the rows in bronze's shape.
+            columns: their columns, as SQL names them.
+
+        Returns:
+            The SELECT; None when a test of the table cannot be asked of rows alone, so that not all can pass.
+
+        Raises:
+            DbtError: the project does not compile.
+        """
+        planned = self.planned(table)
+        return None if planned.misplaced else planned.only_if_all_pass(rows, columns)
+
+    def all_pass(self, table: Table, seconds: float) -> list[NodeResult]:
+        """What the row tests found when that SELECT raised no error.
+
+        Args:
+            table: the table.
+            seconds: what the statement took.
+        """
+        tests = self.planned(table).tests
+        return [passed(test, seconds / len(tests)) for test in tests]
 
 
 def why_held(table: Table, results: Sequence[NodeResult]) -> BatchError | None:

@@ -1,0 +1,99 @@
+"""The row tests of batches that are about to go in: what they hold, and in how many statements they are asked."""
+
+import dataclasses
+
+import pytest
+
+from services.core.batch import BatchState, Step
+from services.core.errors import TransientError
+from services.core.tables import OnFailedTests, Tables
+from services.transformer.dbt_project import DbtError
+from tests.unit.transformer.reconcile_world import GUARDED, MIB, World, appended, at, large, table
+
+
+def test_batches_that_pass_are_tested_and_appended_in_one_statement(world: World) -> None:
+    large(world, "a")
+    ids = [world.loaded("a", None, 1), world.loaded("a", 1, 2)]
+    [report] = world.transformer.reconcile("me")
+    [statement] = appended(world)
+    assert statement.endswith(GUARDED)
+    assert world.tests.asked == []
+    tests = [(node.name, node.status) for node in report.nodes if node.resource_type == "test"]
+    assert tests == [("not_null_a", "pass")]
+    assert [world.state_of(id_) for id_ in ids] == [BatchState.MERGED] * 2
+    assert report.outcome() == "succeeded"
+
+
+def test_what_does_not_pass_is_tested_by_itself_and_the_next_batches_at_once(world: World) -> None:
+    large(world, "a")
+    world.client.bad = {world.loaded("a", None, 1)}
+    world.transformer.reconcile("me")
+    assert [GUARDED in statement for statement in appended(world)] == [True, False]
+    assert len(world.tests.asked) == 1
+    world.loaded("a", 1, 2)
+    world.transformer.reconcile("me")
+    assert [GUARDED in statement for statement in appended(world)] == [True, False, False]
+    assert len(world.tests.asked) == 2
+
+
+def test_tests_that_no_single_statement_can_ask_are_asked_first(world: World) -> None:
+    large(world, "a")
+    world.tests.fused = False
+    batch_id = world.loaded("a", None, 1)
+    world.transformer.reconcile("me")
+    assert (len(world.tests.asked), [GUARDED in each for each in appended(world)]) == (1, [False])
+    assert world.state_of(batch_id) is BatchState.MERGED
+
+
+def test_a_batch_is_tested_before_bronze_has_it_and_goes_on(world: World) -> None:
+    large(world, "a")
+    first, second = world.loaded("a", None, 1), world.loaded("a", 1, 2)
+    world.client.bad = {first}
+    [report] = world.transformer.reconcile("me")
+    [asked] = world.tests.asked
+    assert asked.count("union all") == 1, "one statement for all batches of a table"
+    assert [(node.name, node.status, node.failures) for node in report.nodes if node.resource_type == "test"] == [
+        ("not_null_a", "fail", 1)
+    ]
+    assert report.outcome() == "tests_failed"
+    assert world.state_of(first) is world.state_of(second) is BatchState.MERGED
+
+
+@pytest.mark.parametrize("size", [1, 100 * MIB], ids=["merged", "appended"])
+def test_a_bad_batch_is_held_where_that_is_declared_and_goes_on_when_released(world: World, size: int) -> None:
+    declared = world.transformer.tables.get("a")
+    assert declared is not None
+    holding_ = declared.model_copy(update={"on_failed_tests": OnFailedTests.HOLD})
+    tables = Tables(version=1, tables=[holding_, table("b")])
+    world.transformer = dataclasses.replace(world.transformer, tables=tables)
+    large(world, "a")
+    world.client.based["a"] = size
+    bad, good = world.loaded("a", None, 1), world.loaded("a", 1, 2)
+    world.client.bad = {bad}
+    world.transformer.reconcile("me")
+    assert (world.state_of(bad), world.state_of(good)) == (BatchState.HELD, BatchState.MERGED)
+    held = world.state.batch(bad)
+    assert held is not None
+    assert held.hold is not None
+    assert held.hold.code == "tests_failed"
+    assert "not_null_a (1 row)" in held.hold.message
+    assert world.alerts == [bad]
+    assert world.state.progress("a").watermark is None
+    world.state.step(bad, Step.RELEASE)
+    world.transformer.reconcile("me")
+    assert world.state_of(bad) is BatchState.MERGED
+    assert world.state.progress("a").watermark == at(2)
+
+
+def test_batches_of_which_nothing_can_be_known_wait(world: World) -> None:
+    batch_id = world.loaded("a", None, 1)
+    large(world, "b")
+    of_b = world.loaded("b", None, 2)
+    world.tests.error = DbtError("away")
+    with pytest.raises(TransientError, match="table a: row tests: "):
+        world.transformer.reconcile("me")
+    assert world.state_of(batch_id) is world.state_of(of_b) is BatchState.LOADED
+    assert (world.dbt.merged(), appended(world)) == ([], [])
+    world.tests.error = None
+    world.transformer.reconcile("me")
+    assert world.state_of(batch_id) is world.state_of(of_b) is BatchState.MERGED

@@ -3,7 +3,8 @@
 On a stack of its own, per number of rows: everything once, then for each number of changed rows one run of extractor,
 loader and transformer. Bytes are those that the local warehouse's meter says BigQuery would bill on demand
 (docs/emulator.md): processed, and billed with BigQuery's minimum of 10 MB per table and statement. ``S`` is the logical
-size of the installments in bronze. A day is 96 runs, each with the changed rows, and the audit. Prints a table, or JSON
+size of the installments in bronze. A day is 96 runs, each with the changed rows, and the audit; beside it a compaction,
+which with these changes falls due after five days, or after seven (docs/bronze.md). Prints a table, or JSON
 when it is piped.
 """
 
@@ -13,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,7 @@ from tests.pipeline import filled
 WAIT = timedelta(minutes=20)
 GIGABYTE = 1e9
 RUNS_OF_A_DAY = 96
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,14 @@ class Run:
     @classmethod
     def of(cls, what: str, rows: int, changed: int, size: int, billed: Billed) -> "Run":
         """What a span billed."""
-        reading = [size for _, size in billed.statements if size]
-        return cls(what, rows, changed, size, len(reading), billed.by_stage(), billed.least, billed.billed)
+        stages = sorted({each.stage for each in billed.reading})
+        processed = {stage: billed.of(stage).processed for stage in stages}
+        return cls(what, rows, changed, size, len(billed.reading), processed, billed.least, billed.billed)
+
+    @property
+    def billed_multiple(self) -> float:
+        """Bytes billed, as a multiple of the table."""
+        return self.billed / self.size
 
     @property
     def multiple(self) -> float:
@@ -83,9 +91,13 @@ def run_once(client: Client, changed: int, seed: int = 0) -> Billed:
 
 
 def day(client: Client, rows: int, changed: int) -> list[Run]:
-    """What the runs of a day bill, the first and the last of them, and the audit."""
+    """What the runs of a day bill, the audit after them, and a compaction, which falls due once in several days."""
     runs = [run_once(client, changed, seed) for seed in range(RUNS_OF_A_DAY)]
     audit = audited(client)
+    progress = client.state.progress("installments")
+    client.state.note_delta("installments", None, progress.merge_token)
+    client.state.note_delta("installments", LONG_AGO, progress.merge_token)
+    compaction = audited(client).of("bronze")
     size = size_of_bronze(client, "installments")
     spans = {
         "first run": runs[0],
@@ -94,11 +106,13 @@ def day(client: Client, rows: int, changed: int) -> list[Run]:
         "audit": audit,
         "day": sum([*runs, audit], Billed()),
     }
+    if compaction.billed:  # a small table has no delta: each run merges
+        spans |= {"compaction": compaction, "day with one": sum([*runs, audit, compaction], Billed())}
     return [Run.of(what, rows, changed, size, billed) for what, billed in spans.items()]
 
 
 def audited(client: Client) -> Billed:
-    """What the audit bills."""
+    """What the audit job bills: the audit, and the compaction if one is due."""
     began = now()
     measure([sys.executable, "-m", "services.transformer", "--audit"], client.variables)
     return billed_since(client, began)
@@ -139,18 +153,43 @@ def main(
 def show(runs: list[Run]) -> None:
     """Print what the runs billed."""
     if not sys.stdout.isatty():
-        sys.stdout.write(json.dumps([asdict(run) | {"multiple": round(run.multiple, 3)} for run in runs]) + "\n")
+        sys.stdout.write(
+            json.dumps(
+                [
+                    asdict(run) | {"multiple": round(run.multiple, 3), "billed_multiple": round(run.billed_multiple, 3)}
+                    for run in runs
+                ]
+            )
+            + "\n"
+        )
         return
     table = Table(title="Bytes that a run bills, as multiples of the installments in bronze (S)", title_justify="left")
     stages = sorted({stage for run in runs for stage, size in run.processed.items() if size})
-    for heading in ("", "rows", "S, MB", "changed", "statements", *stages, "processed", "at least", "billed, GB"):
+    for heading in (
+        "",
+        "rows",
+        "S, MB",
+        "changed",
+        "statements",
+        *stages,
+        "processed",
+        "at least",
+        "billed, GB",
+        "billed",
+    ):
         table.add_column(heading, justify="right")
     for run in runs:
         multiples = [f"{run.processed.get(stage, 0) / run.size:.3f}" for stage in stages]
         least = f"{run.processed_least / run.size:.3f}"
         table.add_row(
             *(run.what, f"{run.rows:,}", f"{run.size / 1e6:,.0f}", f"{run.changed:,}", f"{run.statements}"),
-            *(*multiples, f"{run.multiple:.3f} S", f"{least} S", f"{run.billed / GIGABYTE:.3f}"),
+            *(
+                *multiples,
+                f"{run.multiple:.3f} S",
+                f"{least} S",
+                f"{run.billed / GIGABYTE:.3f}",
+                f"{run.billed_multiple:.2f} S",
+            ),
         )
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 

@@ -10,43 +10,72 @@ from local.cycle import Client
 from services.core.warehouse import bigquery_client
 
 
-@dataclass
-class Billed:
-    """Bytes and statements of some span."""
+@dataclass(frozen=True)
+class Statement:
+    """A statement that was run."""
 
-    statements: list[tuple[str, int]] = field(default_factory=list)
-    """What each was for, and the bytes that it processed."""
-    billed: int = 0
+    stage: str
+    """What it was for."""
+    processed: int
+    """Bytes that it read."""
+    billed: int
     """Bytes, with BigQuery's minimum of 10 MB per table and statement."""
-    least: int = 0
-    """Bytes processed, if every block of a clustered table is left out that can be."""
+    least: int
+    """Bytes that it read, if every block of a clustered table is left out that can be."""
+
+
+@dataclass(frozen=True)
+class Billed:
+    """The statements of some span, those that read nothing among them."""
+
+    statements: list[Statement] = field(default_factory=list)
 
     @property
     def processed(self) -> int:
         """Bytes that were read."""
-        return sum(size for _, size in self.statements)
+        return sum(each.processed for each in self.statements)
 
-    def by_stage(self) -> dict[str, int]:
-        """Bytes that were read, by what for."""
-        found: dict[str, int] = {}
-        for stage, size in self.statements:
-            found[stage] = found.get(stage, 0) + size
-        return found
+    @property
+    def billed(self) -> int:
+        """Bytes that are billed."""
+        return sum(each.billed for each in self.statements)
+
+    @property
+    def least(self) -> int:
+        """Bytes that were read, if every block of a clustered table is left out that can be."""
+        return sum(each.least for each in self.statements)
+
+    def stages(self) -> list[str]:
+        """What was read for, statement by statement."""
+        return [each.stage for each in self.statements]
+
+    @property
+    def reading(self) -> list[Statement]:
+        """The statements that read anything."""
+        return [each for each in self.statements if each.processed or each.billed]
+
+    def of(self, *stages: str) -> "Billed":
+        """The statements for these purposes alone."""
+        return Billed([each for each in self.statements if each.stage in stages])
 
     def __add__(self, other: "Billed") -> "Billed":
         """Both together."""
-        return Billed(self.statements + other.statements, self.billed + other.billed, self.least + other.least)
+        return Billed(self.statements + other.statements)
 
 
 def billed_since(client: Client, began: datetime) -> Billed:
     """What the jobs billed that began since then."""
-    found = Billed()
-    for job in _jobs_since(warehouse(client), began):
-        found.statements.append((_stage(job), job.total_bytes_processed or 0))
-        found.billed += job.total_bytes_billed or 0
-        # Of the local warehouse's own: the client has no name for it.
-        found.least += int(job._properties["statistics"].get("query", {}).get("leastBytesProcessed", 0))
-    return found
+    # The last figure is the local warehouse's own: the client has no name for it.
+    statements = [
+        Statement(
+            _stage(job),
+            job.total_bytes_processed or 0,
+            job.total_bytes_billed or 0,
+            int(job._properties["statistics"].get("query", {}).get("leastBytesProcessed", 0)),
+        )
+        for job in _jobs_since(warehouse(client), began)
+    ]
+    return Billed(statements)
 
 
 def size_of_bronze(client: Client, model: str) -> int:

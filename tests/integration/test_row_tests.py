@@ -90,20 +90,23 @@ def test_fused_row_tests_say_what_dbt_says(place: Place, batches: dict[str, str]
     assert mine == outcomes([by_dbt[test] for test in mine])
 
 
-def goes_on(place: Place, name: str, rows: str) -> bool:
-    """Whether a statement that goes on only if all row tests pass gives the rows; else it must end with an error."""
+def told(place: Place, name: str, rows: str) -> list[NodeResult]:
+    """What the row tests find, as a statement tells it that gives the rows only if all pass."""
     names = ", ".join(f"`{field.name}`" for field in place.client.query(rows).result().schema)
-    guarded = RowTests(place.dbt).only_if_all_pass(place.table(name), rows, names)
+    tests = RowTests(place.dbt)
+    guarded = tests.only_if_all_pass(place.table(name), rows, names)
     assert guarded is not None
     job = place.client.query(guarded)
     try:
-        given = without_time(job)
-    except BadRequest as error:
-        assert "a row test does not pass" in str(error)
+        given, error = without_time(job), None
+    except BadRequest as refused:
+        given, error = [], str(refused)
         assert not job.total_bytes_billed, "a statement that fails bills nothing"
-        return False
-    assert given == without_time(place.client.query(rows))
-    return True
+    results = tests.told(place.table(name), error, 0.0)
+    assert results is not None, error
+    assert (error is None) == all(result.status == "pass" for result in results)
+    assert given == (without_time(place.client.query(rows)) if error is None else [])
+    return results
 
 
 def without_time(job: bigquery.QueryJob) -> list[str]:
@@ -111,18 +114,14 @@ def without_time(job: bigquery.QueryJob) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_rows_go_on_at_once_only_if_every_test_passes(place: Place, name: str) -> None:
-    outcome = {True: 0, False: 0}
-    tests = RowTests(place.dbt)
+def test_one_statement_gives_the_rows_or_says_what_the_tests_find(place: Place, name: str) -> None:
+    passed = set()
     for number, row in enumerate(ROWS[name], start=10):
         rows = place.rows(name, place.loaded(name, number, [ROWS[name][0], row]))
-        results = tests.results(place.client, place.table(name), rows)
-        passes = all(result.status == "pass" for result in results)
-        assert goes_on(place, name, rows) is passes, results
-        outcome[passes] += 1
-        if passes:
-            assert outcomes(tests.all_pass(place.table(name), 1.0)) == outcomes(results)
-    assert min(outcome.values()) > 0, "both were seen"
+        results = RowTests(place.dbt).results(place.client, place.table(name), rows)
+        assert outcomes(told(place, name, rows)) == outcomes(results)
+        passed.add(all(result.status == "pass" for result in results))
+    assert passed == {True, False}, "both were seen"
 
 
 def test_the_configs_of_a_test_mean_what_they_mean_to_dbt(place: Place, batches: dict[str, str]) -> None:
@@ -152,9 +151,8 @@ def test_the_configs_of_a_test_mean_what_they_mean_to_dbt(place: Place, batches:
             if result.status != "error":
                 assert (result.failures, result.message) == (by_dbt.failures, by_dbt.message), config
             on_these = RowTests(place.dbt).results(place.client, place.table("installments"), by_one_test)
-            passes = all(each.status == "pass" for each in on_these)
-            assert goes_on(place, "installments", by_one_test) is passes, (config, on_these)
-            seen.add(passes)
+            assert outcomes(told(place, "installments", by_one_test)) == outcomes(on_these), config
+            seen.add(all(each.status == "pass" for each in on_these))
             for key in config:
                 setattr(test.config, key, getattr(before, key))
     finally:

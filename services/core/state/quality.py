@@ -160,18 +160,6 @@ def row_tests(store: DocumentStore) -> list[RowTests]:
     return [RowTests.model_validate(document.data) for document in store.query(_ROWS, {})]
 
 
-def all_passed(store: DocumentStore, table: str) -> bool:
-    """Whether no row test of a table has found anything since the last audit.
-
-    Raises:
-        TransientError: the state does not answer.
-    """
-    document = store.get(_ROWS, table)
-    return document is None or all(
-        test.status == "pass" for test in RowTests.model_validate(document.data).tests.values()
-    )
-
-
 def note_row_tests(
     store: DocumentStore, table: str, results: Collection[TestResult], batches: list[str], at: datetime
 ) -> None:

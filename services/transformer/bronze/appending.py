@@ -3,7 +3,8 @@
 BigQuery bills at least 10 MB for a table in a statement, whatever it reads of it. A batch of a few rows would cost
 twice that: once to test it, once to append it. So both are one INSERT, which raises an error unless every test passes.
 A statement that fails is not billed (https://cloud.google.com/bigquery/pricing#on_demand_pricing), and appends
-nothing: then the batches are tested by themselves, which tells which test fails, on which batch, and how often.
+nothing; its error says which tests do not pass, and what they count. Then the rows are appended without the tests, or,
+where a bad batch is to wait for a person, each batch is tested by itself.
 """
 
 import time
@@ -17,8 +18,7 @@ from google.api_core.exceptions import GoogleAPICallError
 from services.core.errors import DataError
 from services.core.faults import fault_point
 from services.core.jobs import new_job_id
-from services.core.state.quality import all_passed
-from services.core.tables import Table
+from services.core.tables import OnFailedTests, Table
 from services.core.telling import kind_and_words
 from services.transformer.bronze import delta
 from services.transformer.bronze.batch_rows import Loaded, bronze_columns
@@ -29,7 +29,7 @@ from services.transformer.bronze.side_by_side import side_by_side
 from services.transformer.bronze.tables import BronzeTables
 from services.transformer.bronze.testing import Tester
 from services.transformer.bronze.turn import Turns
-from services.transformer.dbt_project import DbtError
+from services.transformer.dbt_project import DbtError, NodeResult
 from services.transformer.quality.noting import note_rows
 
 log = structlog.get_logger()
@@ -51,6 +51,14 @@ class Append:
 
 
 @dataclass(frozen=True)
+class Appended:
+    """How testing and appending a table's batches in one statement ended."""
+
+    results: list[NodeResult]
+    outcome: Done | Failure
+
+
+@dataclass(frozen=True)
 class Appending:
     """The appends of a round, given their surroundings."""
 
@@ -58,36 +66,32 @@ class Appending:
     notes: Notes
     row_tests: Tester
 
-    def append_tested(self, appends: Sequence[Append], waiting: Mapping[str, list[Loaded]]) -> set[str]:
-        """Test and append in one statement.
+    def append_tested(
+        self, appends: Sequence[Append], waiting: Mapping[str, list[Loaded]]
+    ) -> tuple[set[str], list[Merge]]:
+        """Test and append.
 
         Args:
             appends: one per table.
-            waiting: by table, all batches that wait if nothing can be known of them.
+            waiting: by table, all batches that wait if that fails.
 
         Returns:
-            The tables that are done with: their batches are in bronze, or nothing can be known of them now. What is to
-            become of the others' batches, their tests have to say.
+            The tables that are done with, and what is merged instead, because its append was refused. Of the others
+            nothing is known yet: their batches are to be tested by themselves.
 
         Raises:
             LeaseLost: another process is at it.
             TransientError: the state does not answer.
         """
-        outcomes = side_by_side(appends, self._append_tested)
+        ends = side_by_side(appends, self._append_tested)
         self.turns.lease.renew()  # who stood still meanwhile judges nothing
-        settled = set()
-        for append, outcome in zip(appends, outcomes, strict=True):
-            table, ids = append.table.name, [each.batch.id for each in append.batches]
-            if isinstance(outcome, Done):
-                results = self.row_tests.all_pass(append.table, outcome.seconds)
-                self.notes.round.nodes += results
-                note_rows(self.notes.state.store, table, results, ids)
-                self.notes.taken_in(table, Way.APPEND, append.batches, outcome)
-                settled.add(table)
-            elif outcome is not None and not outcome.lasting:
-                self.notes.stuck(table, waiting[table], outcome.message)
-                settled.add(table)
-        return settled
+        done, merges = set(), []
+        for append, end in zip(appends, ends, strict=True):
+            if end is not None:
+                done.add(append.table.name)
+                self.notes.round.nodes += end.results
+                merges += self._noted(append, end.outcome, waiting)
+        return done, merges
 
     def append(self, appends: Sequence[Append], waiting: Mapping[str, list[Loaded]]) -> list[Merge]:
         """Append batches whose tests are known.
@@ -97,44 +101,52 @@ class Appending:
             waiting: by table, all batches that wait if that fails.
 
         Returns:
-            What is merged instead, because its append was refused: so the bad batch is found.
+            What is merged instead, because its append was refused.
 
         Raises:
             LeaseLost: another process is at it.
             TransientError: the state does not answer.
         """
-        merges = []
         outcomes = side_by_side(appends, self._append)
         self.turns.lease.renew()
-        for append, outcome in zip(appends, outcomes, strict=True):
-            if isinstance(outcome, Done):
-                self.notes.taken_in(append.table.name, Way.APPEND, append.batches, outcome)
-            elif outcome.lasting:
-                log.warning("bronze.not_appended", table=append.table.name, reason=outcome.message)
-                merges.append(Merge(append.table, append.found, append.batches, delta=append.found.delta_rows > 0))
-            else:
-                self.notes.stuck(append.table.name, waiting[append.table.name], outcome.message)
-        return merges
+        ended = zip(appends, outcomes, strict=True)
+        return [merge for append, outcome in ended for merge in self._noted(append, outcome, waiting)]
 
-    def _append_tested(self, append: Append) -> Done | Failure | None:
-        """How testing and appending in one ended; None where the tests would not pass, or cannot be asked so."""
+    def _noted(self, append: Append, outcome: Done | Failure, waiting: Mapping[str, list[Loaded]]) -> list[Merge]:
+        """Note how an append ended. One that was refused is merged, so that the bad batch is found."""
+        table, found = append.table.name, append.found
+        if isinstance(outcome, Done):
+            self.notes.taken_in(table, Way.APPEND, append.batches, outcome)
+            return []
+        if outcome.lasting:
+            log.warning("bronze.not_appended", table=table, reason=outcome.message)
+            return [Merge(append.table, found, append.batches, delta=found.delta_rows > 0)]
+        self.notes.stuck(table, waiting[table], outcome.message)
+        return []
+
+    def _append_tested(self, append: Append) -> Appended | None:
+        """How that ended; None where one statement cannot do it, or does not say what is to become of a batch."""
         table, columns = append.table, append.columns
-        if not all_passed(self.notes.state.store, table.name):
-            return None
         try:
             rows = delta.rows_of(table, columns, append.batches)
             guarded = self.row_tests.only_if_all_pass(table, rows, delta.columns_of(columns))
         except DataError:
             return None  # it is refused further on, by name
         except DbtError as error:
-            return Failure(f"row tests: {kind_and_words(error)}", lasting=False)
+            return Appended([], Failure(f"row tests: {kind_and_words(error)}", lasting=False))
         if guarded is None:
             return None
+        started = time.monotonic()
         outcome = self._sent(append, guarded)
-        if isinstance(outcome, Failure) and outcome.lasting:
-            # What BigQuery says can quote a value.
-            log.info("bronze.not_appended_at_once", table=table.name, reason="a row test does not pass, or is refused")
-        return outcome
+        if isinstance(outcome, Failure) and not outcome.lasting:
+            return Appended([], outcome)
+        refused = outcome.message if isinstance(outcome, Failure) else None
+        results = self.row_tests.told(table, refused, time.monotonic() - started)
+        if results is None or (refused is not None and table.on_failed_tests is OnFailedTests.HOLD):
+            return None
+        # Before bronze has rows that do not pass: a death in between hides nothing.
+        note_rows(self.notes.state.store, table.name, results, [each.batch.id for each in append.batches])
+        return Appended(results, outcome if isinstance(outcome, Done) else self._sent(append, rows))
 
     def _append(self, append: Append) -> Done | Failure:
         """How appending ended."""

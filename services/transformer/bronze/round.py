@@ -157,7 +157,7 @@ class Bronze:
         found = side_by_side(tables, lambda table: look(self.client, self._dataset, table))
         chosen = [self._choice(table, seen, batches[table.name]) for table, seen in zip(tables, found, strict=True)]
         appending = Appending(turns, notes, self.row_tests)
-        at_once = appending.append_tested(
+        done, merges = appending.append_tested(
             [
                 Append(table, seen, batches[table.name])
                 for table, seen, (choice, _) in zip(tables, found, chosen, strict=True)
@@ -169,12 +169,11 @@ class Bronze:
             [
                 table
                 for table, (choice, _) in zip(tables, chosen, strict=True)
-                if choice.way is not Way.MAKE and table.name not in at_once
+                if choice.way is not Way.MAKE and table.name not in done
             ],
             batches,
             waiting,
         )
-        merges: list[Merge] = []
         appends: list[Append] = []
         remade = False
         for table, seen, (choice, wanted) in zip(tables, found, chosen, strict=True):

@@ -34,8 +34,8 @@ class Tester(Protocol):
     def only_if_all_pass(self, table: Table, rows: str, columns: str) -> str | None:
         """A SELECT of the rows that raises an error unless each of the table's row tests passes on them."""
 
-    def all_pass(self, table: Table, seconds: float) -> list[NodeResult]:
-        """What the table's row tests found when that SELECT raised no error."""
+    def told(self, table: Table, error: str | None, seconds: float) -> list[NodeResult] | None:
+        """What the table's row tests found, as that SELECT told it by its error, or by raising none."""
 
 
 @dataclass(frozen=True)

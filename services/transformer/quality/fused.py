@@ -5,6 +5,7 @@ BigQuery bills a table once for a statement, however often it is named there
 what it means when dbt runs it alone.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,11 @@ class Groups:
     """As SQL names it."""
     column: str
 
+
+_TOLD = "row tests that do not pass: "
+_ANSWER = r"\d+ (?:-?\d+|null) (?:true|false|null) (?:true|false|null)"
+_SAID = re.compile(rf"{_TOLD}(?P<answers>{_ANSWER}(?:, {_ANSWER})*);")
+_BOOL = {"true": True, "false": False, "null": None}
 
 Part = DataTest | Groups
 """What a fused statement asks."""
@@ -69,10 +75,32 @@ def _asked(number: int, part: Part) -> str:
     )
 
 
-def not_passed(tests: Sequence[DataTest]) -> str:
-    """A condition on a row of the answer: its test would not be judged ``pass``."""
+def guard(tests: Sequence[DataTest], answers: str) -> str:
+    """A condition that is true if all tests pass; else it raises an error, which says what the others answer.
+
+    Args:
+        tests: the tests, in the order in which ``fused`` has them.
+        answers: the name of the query that has their answers.
+    """
     failing = ", ".join(str(number) for number, test in enumerate(tests) if test.severity == "error")
-    return "number is null or warns" + (f" or (fails and part in ({failing}))" if failing else "")
+    not_passed = "number is null or warns" + (f" or (fails and part in ({failing}))" if failing else "")
+    values = [f"ifnull(cast({name} as string), 'null')" for name in ("part", "number", "warns", "fails")]
+    told = ", ' ', ".join(values)
+    many = f"select countif({not_passed}) from {answers}"  # noqa: S608 - made of numbers and our own names
+    said = f"select concat('{_TOLD}', string_agg(concat({told}), ', '), ';') from {answers} where {not_passed}"  # noqa: S608
+    return f"if(({many}) = 0, true, error(({said})))"
+
+
+def told_by_guard(message: str) -> dict[int, Answered] | None:
+    """What the error of a guard says, by part; None if it is another error, or was cut short."""
+    found = _SAID.search(message)
+    if found is None:
+        return None
+    said = [each.split(" ") for each in found["answers"].split(", ")]
+    return {
+        int(part): Answered(int(part), None, None if number == "null" else int(number), _BOOL[warns], _BOOL[fails])
+        for part, number, warns, fails in said
+    }
 
 
 def answered(rows: Iterable[Any]) -> dict[int, list[Answered]]:

@@ -17,7 +17,7 @@ from services.core.words import counted
 from services.transformer.dbt_project import DbtProject, NodeResult
 from services.transformer.quality.asking import ask
 from services.transformer.quality.compiled import Compiled, DataTest, Model, compiled_project
-from services.transformer.quality.fused import Part, broken, fused, judged, not_passed, passed
+from services.transformer.quality.fused import Part, broken, fused, guard, judged, passed, told_by_guard
 from services.transformer.quality.noting import log_results
 
 KINDS = frozenset({"not_null", "accepted_values", "between", "no_rows"})
@@ -26,8 +26,6 @@ leaves one of these to the audit."""
 
 _ASKED = "`row tests`"
 """What the tests' answers are called in a statement that goes on only if all pass."""
-
-_NOT_PASSED = "'a row test does not pass'"
 
 _MOST_NAMED = 10
 """Tests that a batch's reason names."""
@@ -55,7 +53,7 @@ class Plan:
         return fused(parts, {self.bronze: rows} | self._read_by(fused(parts)))
 
     def only_if_all_pass(self, rows: str, columns: str) -> str:
-        """A SELECT of the rows that raises an error unless every test passes on them.
+        """A SELECT of the rows that raises an error unless every test passes on them; the error says what they find.
 
         Args:
             rows: a SELECT of the rows as bronze has them.
@@ -66,10 +64,7 @@ class Plan:
         asked = fused(self.tests)
         queries = {self.bronze: rows} | self._read_by(asked) | {_ASKED: asked}
         named = ",\n".join(f"{name} as (\n{sql}\n)" for name, sql in queries.items())
-        return (
-            f"with {named}\nselect {columns} from {self.bronze}\n"  # noqa: S608 - names are checked, values are literals
-            f"where if((select countif({not_passed(self.tests)}) from {_ASKED}) = 0, true, error({_NOT_PASSED}))"
-        )
+        return f"with {named}\nselect {columns} from {self.bronze}\nwhere {guard(self.tests, _ASKED)}"
 
     def _read_by(self, sql: str) -> dict[str, str]:
         """The queries of models that some SQL reads, each after what it reads."""
@@ -197,15 +192,28 @@ class RowTests:
         planned = self.planned(table)
         return None if planned.misplaced else planned.only_if_all_pass(rows, columns)
 
-    def all_pass(self, table: Table, seconds: float) -> list[NodeResult]:
-        """What the row tests found when that SELECT raised no error.
+    def told(self, table: Table, error: str | None, seconds: float) -> list[NodeResult] | None:
+        """What the row tests found, as such a SELECT told it.
 
         Args:
             table: the table.
+            error: the words of its error; None when it raised none, so that all tests passed.
             seconds: what the statement took.
+
+        Returns:
+            The results; None if the error is another one.
         """
         tests = self.planned(table).tests
-        return [passed(test, seconds / len(tests)) for test in tests]
+        answers = told_by_guard(error) if error is not None else {}
+        if answers is None:
+            return None
+        share = seconds / max(len(tests), 1)
+        results = [
+            judged(test, answers[number], share) if number in answers else passed(test, share)
+            for number, test in enumerate(tests)
+        ]
+        log_results(results, table=table.name)
+        return results
 
 
 def why_held(table: Table, results: Sequence[NodeResult]) -> BatchError | None:

@@ -11,7 +11,7 @@ from services.core.tables import Column, ColumnType, Mode, OnFailedTests, Table
 from services.transformer.dbt_project import NodeResult
 from services.transformer.quality.asking import ask
 from services.transformer.quality.compiled import Compiled, DataTest, Model
-from services.transformer.quality.fused import Answered, Groups, Part, fused, judged
+from services.transformer.quality.fused import Answered, Groups, Part, fused, judged, told_by_guard
 from services.transformer.quality.row_tests import plan, why_held
 
 TABLE = Table(
@@ -255,3 +255,21 @@ def test_a_reason_names_ten_tests_at_most() -> None:
     )
     assert held is not None
     assert held.message.endswith("t9 (1 row) and 2 more")
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("row tests that do not pass: 0 2 true true;", {0: Answered(0, None, 2, True, True)}),
+        (
+            "Query error: row tests that do not pass: 3 null null null, 12 -1 true false; at [1:2]",
+            {3: Answered(3, None, None, None, None), 12: Answered(12, None, -1, True, False)},
+        ),
+        ("row tests that do not pass: 0 2 true true, 1 3 tr", None),
+        ("row tests that do not pass: ;", None),
+        ("Bad int64 value: 0 2 true true;", None),
+    ],
+    ids=["one", "several", "cut short", "none", "another error"],
+)
+def test_an_error_tells_what_does_not_pass_or_nothing(message: str, told: dict[int, Answered] | None) -> None:
+    assert told_by_guard(message) == told

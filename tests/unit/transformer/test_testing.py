@@ -6,6 +6,7 @@ import pytest
 
 from services.core.batch import BatchState, Step
 from services.core.errors import TransientError
+from services.core.state.quality import row_tests
 from services.core.tables import OnFailedTests, Tables
 from services.transformer.dbt_project import DbtError
 from tests.unit.transformer.reconcile_world import GUARDED, MIB, World, appended, at, large, table
@@ -24,16 +25,30 @@ def test_batches_that_pass_are_tested_and_appended_in_one_statement(world: World
     assert report.outcome() == "succeeded"
 
 
-def test_what_does_not_pass_is_tested_by_itself_and_the_next_batches_at_once(world: World) -> None:
+def test_what_does_not_pass_is_told_by_the_statements_error_and_appended_without_tests(world: World) -> None:
     large(world, "a")
-    world.client.bad = {world.loaded("a", None, 1)}
+    bad = world.loaded("a", None, 1)
+    world.client.bad = {bad}
+    [report] = world.transformer.reconcile("me")
+    assert [GUARDED in statement for statement in appended(world)] == [True, False]
+    assert world.tests.asked == []
+    assert [(node.name, node.status, node.failures) for node in report.nodes if node.resource_type == "test"] == [
+        ("not_null_a", "fail", 1)
+    ]
+    assert report.outcome() == "tests_failed"
+    [noted] = row_tests(world.state.store)
+    assert (noted.tests["not_null_a"].status, noted.tests["not_null_a"].batches) == ("fail", [bad])
+    assert world.state_of(bad) is BatchState.MERGED
+
+
+def test_an_error_that_does_not_tell_of_tests_lets_them_be_asked(world: World) -> None:
+    large(world, "a")
+    world.client.refused_inserts = "invalidQuery"
+    batch_id = world.loaded("a", None, 1)
     world.transformer.reconcile("me")
     assert [GUARDED in statement for statement in appended(world)] == [True, False]
     assert len(world.tests.asked) == 1
-    world.loaded("a", 1, 2)
-    world.transformer.reconcile("me")
-    assert [GUARDED in statement for statement in appended(world)] == [True, False, False]
-    assert len(world.tests.asked) == 2
+    assert world.state_of(batch_id) is BatchState.MERGED
 
 
 def test_tests_that_no_single_statement_can_ask_are_asked_first(world: World) -> None:
@@ -46,7 +61,6 @@ def test_tests_that_no_single_statement_can_ask_are_asked_first(world: World) ->
 
 
 def test_a_batch_is_tested_before_bronze_has_it_and_goes_on(world: World) -> None:
-    large(world, "a")
     first, second = world.loaded("a", None, 1), world.loaded("a", 1, 2)
     world.client.bad = {first}
     [report] = world.transformer.reconcile("me")

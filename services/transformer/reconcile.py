@@ -27,6 +27,7 @@ from services.transformer.bronze.notes import Notes, Round
 from services.transformer.bronze.round import Bronze
 from services.transformer.bronze.testing import Tester
 from services.transformer.dbt_project import DbtError, DbtProject, NodeResult
+from services.transformer.outcome import Outcome, outcome
 
 LEASE = "transform"
 
@@ -90,11 +91,9 @@ class RunReport:
             "problems": self.problems,
         }
 
-    def outcome(self) -> str:
+    def outcome(self) -> Outcome:
         """One word for the history."""
-        if self.problems:
-            return "failed"
-        return "tests_failed" if any(node.status == "fail" for node in self.nodes) else "succeeded"
+        return outcome(self.problems, self.nodes)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 from google.api_core.exceptions import GoogleAPICallError
@@ -24,6 +24,7 @@ from services.core.state.state import PipelineState, Run
 from services.core.tables import Tables
 from services.core.telling import kind_and_words
 from services.transformer.dbt_project import DbtError, DbtProject, NodeResult
+from services.transformer.outcome import Outcome, outcome
 from services.transformer.quality.asking import ask
 from services.transformer.quality.compiled import Compiled, compiled_project
 from services.transformer.quality.fused import Groups, Part, broken, fused, judged
@@ -69,11 +70,9 @@ class AuditReport:
             "problems": self.problems,
         }
 
-    def outcome(self) -> Literal["succeeded", "tests_failed", "failed"]:
+    def outcome(self) -> Outcome:
         """One word for the history."""
-        if self.problems:
-            return "failed"
-        return "tests_failed" if any(node.status == "fail" for node in self.nodes) else "succeeded"
+        return outcome(self.problems, self.nodes)
 
 
 @dataclass(frozen=True)

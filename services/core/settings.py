@@ -279,11 +279,8 @@ class TransformerSettings(CoreSettings, WarehouseSettings, PriceSettings):
             "DBT_TARGET": self.dbt_target,
             "GCP_PROJECT": self.gcp_project,
             "BIGQUERY_LOCATION": self.bigquery_location,
-            "DATASET_TEMP": self.dataset_temp,
-            "DATASET_BRONZE": self.dataset_bronze,
-            "DATASET_SILVER": self.dataset_silver,
-            "DATASET_GOLD": self.dataset_gold,
             "DATASET_ELEMENTARY": self.dataset_elementary,
+            **super()._datasets(),
         }
 
     def _datasets(self) -> dict[str, str]:

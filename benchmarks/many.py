@@ -54,15 +54,25 @@ class Run:
 
 
 @contextmanager
-def stack_of(tables: list[ManyTable]) -> Iterator[Client]:
-    """A stack whose source has the tables; nothing is extracted yet."""
+def stack_of(tables: list[ManyTable], *, analyzer: bool = False) -> Iterator[Client]:
+    """A stack whose source has the tables; nothing is extracted yet.
+
+    Args:
+        tables: the tables.
+        analyzer: whether Google's analyzer is in front of the warehouse. It checks every statement, as the tests want
+            it, and takes half of the warehouse's time.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
         write_tables_file(folder / "tables.yaml", tables)
         write_project(REPOSITORY / "dbt", folder / "dbt", tables)
         options = StackOptions(
-            home=folder / "stack", tables_file=folder / "tables.yaml", dbt_project=folder / "dbt", ephemeral=True
+            home=folder / "stack",
+            tables_file=folder / "tables.yaml",
+            dbt_project=folder / "dbt",
+            analyzer="on" if analyzer else "off",
+            ephemeral=True,
         )
         with running(options) as stack:
             with connect(stack.postgres) as source:
@@ -150,10 +160,11 @@ def _cpu(process: psutil.Process) -> float:
 
 def main(
     tables: Annotated[int, typer.Option(help="Tables in the source.")] = PROMISED_TABLES,
+    analyzer: Annotated[bool, typer.Option(help="With Google's analyzer in front of the warehouse.")] = False,
 ) -> None:
     """Measure, print, and end with 1 when the promise does not hold."""
     made = many(tables)
-    with stack_of(made) as client:
+    with stack_of(made, analyzer=analyzer) as client:
         runs = [run_once(client, "first run")]
         for number in range(2):
             with connect(client.stack.postgres) as source:

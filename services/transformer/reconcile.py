@@ -208,7 +208,8 @@ class Transformer:
                 self._timed(report, "finish", lambda: self._finish(lease, report))
             if self.state.downstream_due(self._definition()) is not None:
                 stuck |= self._timed(report, "bronze", lambda: self._completed(lease, report))
-                self._timed(report, "downstream", lambda: self._downstream(lease, report))
+                if not report.unbuilt:
+                    self._timed(report, "downstream", lambda: self._downstream(lease, report))
             log.info("reconcile.finished", outcome=report.outcome(), seconds=report.seconds, problems=report.problems)
             fault_point("transformer.run_unnoted")
             self._note(report)
@@ -301,11 +302,19 @@ class Transformer:
                 log.info("batch.superseded", table=table, batch_id=batch.id, newer=merged[1])
 
     def _completed(self, lease: Lease, report: RunReport) -> dict[str, bool]:
-        """Make what bronze lacks; the tables for which that failed. Not while tables of a first run still arrive."""
+        """Make what bronze lacks, which silver and gold need; the tables for which that failed.
+
+        Only now: while a first run of many tables still brings them, the batches of each make it.
+        """
         try:
             done = self._bronze(report).complete(lease)
-        except DbtError:
-            return {}  # the round has said it
+        except (DbtError, LeaseLost):
+            raise
+        except Exception as error:
+            log.exception("bronze.not_completed")
+            report.problems.append(f"bronze could not be looked at: {type(error).__name__}: {error}")
+            report.unbuilt = True
+            return {}
         self._add(report, done)
         return done.stuck
 

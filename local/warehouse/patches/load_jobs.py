@@ -4,7 +4,8 @@ bqemulator matches columns by position, turns a ``key=value`` part of the path i
 fit, empties the table before it reads the first file, keeps the files before a bad one, calls every failure
 ``invalid``, and reports the table's rows as the job's. BigQuery matches by name, checks the file against the schema,
 changes the table once and only when every file is good, answers ``notFound`` for a missing object, and counts the job's
-own rows. A table that it makes expires as the dataset says. The same now holds here for Parquet; other formats go bqemulator's way (the services load nothing else).
+own rows. A table that it makes expires as its dataset says. The same now holds here for Parquet; other formats go
+bqemulator's way (the services load nothing else).
 """
 
 from collections.abc import Iterator, Sequence

@@ -29,6 +29,8 @@ from local.source import connect
 from local.stack.options import REPOSITORY, StackOptions
 from local.stack.stack import running
 from services.core.batch import Batch, BatchState
+from services.core.health.overview import TRANSFORM_LEASE
+from services.core.state.lease import look
 from tests.billed import warehouse
 
 WAIT = timedelta(minutes=20)
@@ -91,7 +93,7 @@ def run_once(client: Client, what: str) -> Run:
     await_quiet(client, began)
     work_ended = time.monotonic() - started
     used = {name: round(seconds - cpu.get(name, 0.0), 1) for name, seconds in cpu_seconds(client).items()}
-    jobs = [job for job in warehouse(client).list_jobs(min_creation_time=began, all_users=True)]
+    jobs = list(warehouse(client).list_jobs(min_creation_time=began, all_users=True))
     about = {job.labels["credix_table"] for job in jobs if "credix_table" in job.labels}
 
     def last(moments: list[datetime | None]) -> float:
@@ -134,12 +136,9 @@ def await_merged(client: Client, ids: list[str]) -> list[Batch]:
 
 def await_quiet(client: Client, began: datetime) -> None:
     """Wait until a run of the transformer is in the history, and nobody is at it any more."""
-    from services.core.state.lease import look
-    from services.transformer.reconcile import LEASE
-
     deadline = time.monotonic() + WAIT.total_seconds()
     while time.monotonic() < deadline:
-        lease = look(client.state.store, LEASE)
+        lease = look(client.state.store, TRANSFORM_LEASE)
         ended = client.state.runs("transformer", began)
         if ended and (lease is None or lease.holder is None) and not client.landed():
             return

@@ -171,7 +171,7 @@ class Extractor:
             with ExitStack() as hold:
                 prepared = prepare(
                     *(self.settings, self.state, table, mode, batch_id, execution, hold),
-                    kept=self.connections,
+                    connections=self.connections,
                     accepted=accepted,
                 )
                 batch, plan, source = self._batch(prepared), prepared.plan, prepared.source

@@ -3,8 +3,8 @@
 bqemulator parses a statement about fifteen times on its way to DuckDB, each time anew, and translates it whenever it
 comes: of a run of dbt's tests, nearly all of the time. Both depend on nothing but the text, the columns of the tables
 in it and who asks, and are remembered; a tree is handed out as a copy, because the callers change theirs. Where a name
-stood in the text is in no copy: nobody asks, and copying it takes time. Scripts are split once, too. What looks only for
-a CREATE or a DROP does not look into a statement that has no such word.
+stood in the text is in no copy: nobody asks, and copying it takes time. Scripts are split once, too. What looks only
+for a CREATE or a DROP does not look into a statement that has no such word.
 """
 
 import functools
@@ -28,7 +28,11 @@ REMEMBERED = 1024
 _POSITION = frozenset({"line", "col", "start", "end"})
 """What sqlglot notes of where a name or literal stood."""
 
-_LOOKING_FOR = {"_detect_catalog_drop": "DROP", "_detect_create_schema": "CREATE", "_detect_plain_create_table": "CREATE"}
+_LOOKING_FOR = {
+    "_detect_catalog_drop": "DROP",
+    "_detect_create_schema": "CREATE",
+    "_detect_plain_create_table": "CREATE",
+}
 """What these functions of ``ddl_sync`` look for in a statement; they answer None when it is not there."""
 
 _parse = Dialect.parse

@@ -16,7 +16,7 @@ from services.core.tables import OnFailedTests, Table
 from services.core.words import counted
 from services.transformer.dbt_project import DbtProject, NodeResult
 from services.transformer.quality.asking import ask
-from services.transformer.quality.compiled import Compiled, DataTest, Model, compiled_project
+from services.transformer.quality.compiled import Compiled, DataTest, Model, compiled_parts
 from services.transformer.quality.fused import Part, broken, fused, judged
 from services.transformer.quality.noting import log_results
 
@@ -83,6 +83,11 @@ def _is_row_test(test: DataTest) -> bool:
     return test.kind in KINDS if test.row_test is None else test.row_test
 
 
+def _is_part(each: Model | DataTest) -> bool:
+    """Whether the row tests of any table need its SQL."""
+    return each.rows_of is not None if isinstance(each, Model) else _is_row_test(each)
+
+
 def _models(project: Compiled, bronze: Model) -> tuple[list[Model], dict[str, str]]:
     """The models whose rows are the bronze model's, each after what it reads; and those that wrongly say so."""
     waiting = sorted((m for m in project.models.values() if m.rows_of == bronze.name), key=lambda model: model.name)
@@ -125,7 +130,7 @@ class RowTests:
         """
         with self._lock:
             if self._compiled is None:
-                self._compiled = compiled_project(self._project)
+                self._compiled = compiled_parts(self._project, _is_part)
         return plan(self._compiled, table)
 
     def results(self, client: bigquery.Client, table: Table, rows: str) -> list[NodeResult]:

@@ -129,5 +129,3 @@ def test_a_run_asks_as_much_of_many_tables_as_of_few(
     few, many = (requests(tmp_path, number, rested=rested) for number in (10, 80))
     assert many == few
     assert few[0]["get_table"] >= CHANGED, "the changed ones are looked at"
-
-

@@ -1,6 +1,6 @@
 """The project's data tests, and the models that they read, as dbt compiles them: once for each process."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -74,20 +74,21 @@ def compiled_project(project: DbtProject) -> Compiled:
     return of_results(project.compiled(*SELECTED))
 
 
-def compiled_parts(project: DbtProject, needed: Callable[["Model | DataTest"], bool]) -> Compiled:
-    """What a project has, with the SQL of those tests and models that are needed: compiling takes milliseconds each.
+def compiled_row_tests(project: DbtProject, *tests: str) -> Compiled:
+    """What a project has, with the SQL of some tests and of the models that row tests can read.
+
+    Compiling takes milliseconds for each, and most of a project is of no use here.
 
     Args:
         project: the project.
-        needed: whether the SQL of a test or model is needed. The other tests are left out, the other models have none.
+        tests: which, as dbt's ``--select`` names them; the others are left out.
 
     Raises:
         DbtError: dbt ended without results.
     """
-    nodes = [node for node in project.parsed().nodes.values() if str(node.resource_type) in ("model", "test")]
-    models = {node.unique_id: _model(node) for node in nodes if str(node.resource_type) == "model"}
-    wanted = [node.name for node in nodes if needed(models.get(node.unique_id) or _test(node, ""))]
-    found = of_results(project.compiled(*wanted)) if wanted else Compiled()
+    nodes = [node for node in project.parsed().nodes.values() if str(node.resource_type) == "model"]
+    models = {node.unique_id: _model(node) for node in nodes}
+    found = of_results(project.compiled(*tests, *(model.name for model in models.values() if model.rows_of)))
     return Compiled(models | found.models, found.tests)
 
 

@@ -16,13 +16,16 @@ from services.core.tables import OnFailedTests, Table
 from services.core.words import counted
 from services.transformer.dbt_project import DbtProject, NodeResult
 from services.transformer.quality.asking import ask
-from services.transformer.quality.compiled import Compiled, DataTest, Model, compiled_parts
+from services.transformer.quality.compiled import Compiled, DataTest, Model, compiled_row_tests
 from services.transformer.quality.fused import Part, broken, fused, judged
 from services.transformer.quality.noting import log_results
 
 KINDS = frozenset({"not_null", "accepted_values", "between", "no_rows"})
 """Generic tests that look at each row alone. Of another test ``meta: {row_test: true}`` says that it does; ``false``
 leaves one of these to the audit."""
+
+_SELECTED = (*(f"test_name:{kind}" for kind in sorted(KINDS)), "config.meta.row_test:true")
+"""The tests that ``_is_row_test`` may accept, as dbt selects them."""
 
 _MOST_NAMED = 10
 """Tests that a batch's reason names."""
@@ -83,11 +86,6 @@ def _is_row_test(test: DataTest) -> bool:
     return test.kind in KINDS if test.row_test is None else test.row_test
 
 
-def _is_part(each: Model | DataTest) -> bool:
-    """Whether the row tests of any table need its SQL."""
-    return each.rows_of is not None if isinstance(each, Model) else _is_row_test(each)
-
-
 def _models(project: Compiled, bronze: Model) -> tuple[list[Model], dict[str, str]]:
     """The models whose rows are the bronze model's, each after what it reads; and those that wrongly say so."""
     waiting = sorted((m for m in project.models.values() if m.rows_of == bronze.name), key=lambda model: model.name)
@@ -130,7 +128,7 @@ class RowTests:
         """
         with self._lock:
             if self._compiled is None:
-                self._compiled = compiled_parts(self._project, _is_part)
+                self._compiled = compiled_row_tests(self._project, *_SELECTED)
         return plan(self._compiled, table)
 
     def results(self, client: bigquery.Client, table: Table, rows: str) -> list[NodeResult]:

@@ -35,6 +35,8 @@ from tests.billed import warehouse
 
 WAIT = timedelta(minutes=20)
 CHANGED = 3
+COMPARED = 20
+"""Tables of which source and bronze are compared in the end."""
 FIRST_SECONDS = 60.0
 PROMISED_TABLES = 437
 
@@ -169,6 +171,9 @@ def main(
             with connect(client.stack.postgres) as source:
                 change_many(source, made[number :: max(1, len(made) // CHANGED)][:CHANGED])
             runs.append(run_once(client, f"{CHANGED} changed"))
+        compared = client.compare([table.name for table in made[:COMPARED]])
+    if unequal := [str(each) for each in compared if not each.equal]:
+        sys.exit("\n".join(unequal))
     show(tables, runs)
 
 

@@ -61,6 +61,7 @@ benchmark: benchmark-setup ## measure extractor and transformer: ratios, in one 
 	$(BIN)/python -m benchmarks.transformation
 	$(BIN)/python -m benchmarks.freshness
 	$(BIN)/python -m benchmarks.billing --rows 20000
+	$(BIN)/python -m benchmarks.many
 
 soak: setup ## random faults for ten minutes, then source and bronze compared: make soak MINUTES=60 SEED=3
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)

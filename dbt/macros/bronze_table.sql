@@ -22,7 +22,10 @@
       {{ view_options(table.definition) }}
       as {{ table.view }}
     {%- endcall -%}
-    {%- do persist_docs(this.incorporate(type='view'), model) -%}
+    {#- dbt asks for the view and sends it back for this; the view's own description is in its options. -#}
+    {%- if model.columns.values() | selectattr('description') | list -%}
+      {%- do persist_docs(this.incorporate(type='view'), model) -%}
+    {%- endif -%}
   {%- endif -%}
   {%- if table.batches or table.delta -%}
     {%- call statement('main') -%}{{ merge_statement(table, base, delta) }}{%- endcall -%}

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import threading
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -32,7 +33,7 @@ from services.extractor.extraction import Extractor, Outcome
 from services.extractor.memory import keep_little
 from services.extractor.progress import open_progress
 from services.extractor.reading.engine import Engine
-from services.extractor.source.connection import OPTIONS, conninfo, environment, refuses_options
+from services.extractor.source.connection import OPTIONS, Connections, conninfo, environment, refuses_options
 from services.extractor.source.terms import hashed
 from services.extractor.tasks import Task
 
@@ -80,10 +81,11 @@ def run(
     # Beside the first questions. No daemon: ended in the middle of its work, it would abort the process.
     threading.Thread(target=engine.start, name="engine").start()
     with (
+        closing(Connections()) as connections,
         open_progress() as progress,
         holding(state.store, task.lease, run_id, settings.extract_lease, settings.extract_lease) as task_lease,
     ):
-        extractor = Extractor(settings, state, objects, run_id, task, task_lease, progress, engine)
+        extractor = Extractor(settings, state, objects, run_id, task, task_lease, progress, engine, connections)
         outcomes = [extractor.extract(table, mode or table.mode, accepted=accepted) for table in task.own(tables)]
         if task.count > 1:
             _help(extractor, tables)

@@ -38,7 +38,7 @@ from services.extractor.reading.guard import SourceRewritten
 from services.extractor.reading.reading import Read, Reading, Troubled
 from services.extractor.reading.sieve import Sieve
 from services.extractor.reading.work import Work, share, shared_plan, shared_plans
-from services.extractor.source.connection import conninfo
+from services.extractor.source.connection import Connections, conninfo
 from services.extractor.source.database import Source, open_source
 from services.extractor.source.session import Sessions
 from services.extractor.tasks import Task
@@ -99,6 +99,8 @@ class Extractor:
     task_lease: Lease
     progress: Progress
     engine: Engine
+    connections: Connections
+    """For small questions: one table after the other asks on the same."""
 
     @property
     def objects(self) -> ObjectStore:
@@ -167,7 +169,11 @@ class Extractor:
         else:
             batch_id, execution = new_batch_id(datetime.now(UTC)), self.task.execution
             with ExitStack() as hold:
-                prepared = prepare(self.settings, self.state, table, mode, batch_id, execution, hold, accepted=accepted)
+                prepared = prepare(
+                    *(self.settings, self.state, table, mode, batch_id, execution, hold),
+                    connections=self.connections,
+                    accepted=accepted,
+                )
                 batch, plan, source = self._batch(prepared), prepared.plan, prepared.source
                 watermark = prepared.progress.watermark
                 self.progress.started(table.name, plan.estimated_rows)

@@ -81,9 +81,9 @@ def keep(settings: ExtractorSettings, objects: ObjectStore, prepared: Prepared, 
             cure="raise EXTRACT_FINGERPRINTS, or shorten cursor.lookback",
         )
         return None
-    content, rows, ahead = sieve.kept()
-    if not rows:
+    if not sieve.keeps_any:
         return None
+    content, rows, ahead = sieve.kept()
     name = fingerprints_object(settings.fingerprints_prefix, plan.table, plan.batch_id)
     try:
         objects.create(settings.landing_bucket, name, io.BytesIO(content), "application/vnd.apache.parquet")

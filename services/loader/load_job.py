@@ -130,5 +130,8 @@ def _expire(client: bigquery.Client, destination: str, days: int) -> None:
         table = client.get_table(destination, retry=RETRY, timeout=REQUEST_SECONDS)
     except NotFound:
         return  # A duplicate of the event: the batch was merged, and its table dropped, meanwhile.
-    table.expires = datetime.now(UTC) + timedelta(days=days)
+    wanted = datetime.now(UTC) + timedelta(days=days)
+    if table.expires is not None and table.expires <= wanted:
+        return  # The dataset's default has seen to it, or an earlier handler of the event.
+    table.expires = wanted
     client.update_table(table, ["expires"], retry=RETRY, timeout=REQUEST_SECONDS)

@@ -192,8 +192,8 @@ class DbtProject:
         Raises:
             DbtError: dbt ended without results.
         """
-        command = ["compile", "--select", *select, "--no-introspect", "--no-populate-cache", "--no-write-json"]
-        return self._executed("compile", [*command, "--quiet"], None)
+        command = ["compile", "--select", *select, "--indirect-selection", "empty", "--no-introspect"]
+        return self._executed("compile", [*command, "--no-populate-cache", "--no-write-json", "--quiet"], None)
 
     def _executed(self, stage: str, arguments: list[str], variables: dict[str, Any] | None) -> list[Any]:
         with self._lock:

@@ -205,8 +205,10 @@ class Transformer:
                 done = self._timed(report, "bronze", lambda: self._round(lease, batches, report))
                 stuck |= done.stuck
                 self._timed(report, "finish", lambda: self._finish(lease, report))
-            if (up_to := self.state.downstream_due(self._definition())) is not None:
-                self._timed(report, "downstream", lambda: self._downstream(lease, report, up_to))
+            if self.state.downstream_due(self._definition()) is not None:
+                stuck |= self._timed(report, "bronze", lambda: self._completed(lease, report))
+                if not report.unbuilt:
+                    self._timed(report, "downstream", lambda: self._downstream(lease, report))
             log.info("reconcile.finished", outcome=report.outcome(), seconds=report.seconds, problems=report.problems)
             fault_point("transformer.run_unnoted")
             self._note(report)
@@ -298,9 +300,27 @@ class Transformer:
                 self.state.step(batch.id, Step.DISCARD, error=error)
                 log.info("batch.superseded", table=table, batch_id=batch.id, newer=merged[1])
 
-    def _downstream(self, lease: Lease, report: RunReport, up_to: int) -> None:
+    def _completed(self, lease: Lease, report: RunReport) -> dict[str, bool]:
+        """Make what bronze lacks, which silver and gold need; the tables for which that failed.
+
+        Only now: while a first run of many tables still brings them, the batches of each make it.
+        """
+        try:
+            done = self._bronze(report).complete(lease)
+        except (DbtError, LeaseLost):
+            raise
+        except Exception as error:
+            log.exception("bronze.not_completed")
+            report.problems.append(f"bronze could not be looked at: {type(error).__name__}: {error}")
+            report.unbuilt = True
+            return {}
+        self._add(report, done)
+        return done.stuck
+
+    def _downstream(self, lease: Lease, report: RunReport) -> None:
         """Build silver and gold. A failure here does not hold back the watermark."""
-        if self._built(lease, report, DOWNSTREAM):
+        up_to = self.state.downstream_due(self.dbt.definition())
+        if up_to is not None and self._built(lease, report, DOWNSTREAM):
             self.state.note_downstream_built(up_to, self.dbt.definition())
 
     def _built(self, lease: Lease, report: RunReport, arguments: list[str]) -> bool:

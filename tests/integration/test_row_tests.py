@@ -242,3 +242,18 @@ def test_hold_names_the_tests(place: Place, batches: dict[str, str]) -> None:
     held = why_held(table.model_copy(update={"on_failed_tests": OnFailedTests.HOLD}), results)
     message = "1 test does not pass on its rows: not_null_installments_asset_id (2 rows)"
     assert held == BatchError(code="tests_failed", message=message)
+
+
+def test_only_what_row_tests_need_is_compiled(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, names = place.dbt.compiled, set()
+
+    def noting(*select: str) -> list[Any]:
+        found = compiled(*select)
+        names.update(result.node.name for result in found)
+        return found
+
+    monkeypatch.setattr(place.dbt, "compiled", noting)
+    planned = RowTests(place.dbt).planned(place.table("installments"))
+    assert {test.name for test in planned.tests} <= names
+    assert not {name for name in names if name.startswith("unique_")}
+    assert not {"installments", "company_payment_summary"} & names, "no row test reads their SQL"

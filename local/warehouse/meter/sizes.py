@@ -44,16 +44,18 @@ class Sizes:
         wanted = None if columns is None else {name.lower() for name in columns}
         fields = [field for field in table.schema_.fields if wanted is None or field.name.lower() in wanted]
         where = partition_filter(table, bounds or {})
-        return sum(self._of_column(table, field, where) for field in fields)
-
-    def _of_column(self, table: Any, field: Any, where: str) -> int:
         name = (table.project_id, table.dataset_id, table.table_id)
-        key = (*name, table.last_modified_time, table.num_rows, field.name, where)
-        if key not in self._known:
-            size = _bytes_of(field, f'"{field.name}"')
-            statement = f"SELECT coalesce(sum({size}), 0) FROM {quoted_table_ref(*name)} {where}"  # noqa: S608
-            (self._known[key],) = self._execute(statement).fetchone()
-        return int(self._known[key])
+        state = (*name, table.last_modified_time, table.num_rows, where)
+        if unknown := [field for field in fields if (*state, field.name) not in self._known]:
+            sums = ", ".join(f"coalesce(sum({_bytes_of(field, _quoted(field))}), 0)" for field in unknown)
+            statement = f"SELECT {sums} FROM {quoted_table_ref(*name)} {where}"  # noqa: S608
+            found = self._execute(statement).fetchone()
+            self._known |= {(*state, field.name): int(size) for field, size in zip(unknown, found, strict=True)}
+        return sum(self._known[*state, field.name] for field in fields)
+
+
+def _quoted(field: Any) -> str:
+    return f'"{field.name}"'
 
 
 def _bytes_of(field: Any, value: str, *, element: bool = False) -> str:

@@ -20,6 +20,7 @@
 :mod:`.trimming`                TRIM removes every kind of white space
 :mod:`.contracts`               CREATE TABLE with columns AS a query in parentheses, as dbt contracts write it
 :mod:`.translation`             a statement is parsed and translated once; only faster
+:mod:`.catalog_writes`          records of tables and jobs are written by the cheapest statement; only faster
 =============================== ==========================================================================
 
 Each module has one ``apply()`` that replaces functions of bqemulator; they are looked up there by name, so a version of
@@ -27,6 +28,7 @@ bqemulator without them fails at start, loudly. docs/emulator.md tells what stil
 """
 
 from local.warehouse.patches import (
+    catalog_writes,
     contracts,
     copy_jobs,
     floats,
@@ -61,7 +63,7 @@ PATCHES = (
         contracts,
         metadata_tables,
     ),
-    *(literals, numerics, texts, moments, floats, typed_expressions, job_list, translation, job_ids),
+    *(literals, numerics, texts, moments, floats, typed_expressions, job_list, translation, catalog_writes, job_ids),
 )
 """In the order in which they are applied: the last ones wrap what the others put there."""
 

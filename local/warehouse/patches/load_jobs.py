@@ -4,12 +4,13 @@ bqemulator matches columns by position, turns a ``key=value`` part of the path i
 fit, empties the table before it reads the first file, keeps the files before a bad one, calls every failure
 ``invalid``, and reports the table's rows as the job's. BigQuery matches by name, checks the file against the schema,
 changes the table once and only when every file is good, answers ``notFound`` for a missing object, and counts the job's
-own rows. The same now holds here for Parquet; other formats go bqemulator's way (the services load nothing else).
+own rows. A table that it makes expires as its dataset says. The same now holds here for Parquet; other formats go
+bqemulator's way (the services load nothing else).
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,9 @@ def _register(job: Any, existing: Any, fields: Sequence[Field], ctx: Any) -> Non
     }
     meta = tables._rest_to_table_meta(job.project_id, job.dataset_id, body, ctx.clock)
     if existing is None:
-        ctx.catalog.create_table(meta)
+        lasts = ctx.catalog.get_dataset(job.project_id, job.dataset_id).default_table_expiration_ms
+        expires = ctx.clock.now() + timedelta(milliseconds=lasts) if lasts else None
+        ctx.catalog.create_table(meta.model_copy(update={"expiration_time": expires}))
     else:
         kept = {"creation_time": existing.creation_time, "description": existing.description, "labels": existing.labels}
         ctx.catalog.update_table(meta.model_copy(update=kept))

@@ -2,6 +2,7 @@
 
 - bqemulator's ``numBytes`` is 0 for every table. Now it is the logical bytes of its rows, as BigQuery counts them
   (:mod:`local.warehouse.meter.sizes`); counted when somebody asks, once for each state of the table.
+- When a table expires, as its dataset or its load said, is kept and not told. Now it is told.
 - The ``OPTIONS`` of a ``CREATE VIEW`` are dropped. Now description and labels are kept, as those of a table are.
 - A view that is named with an alias of several words (AS `bronze row`) is put into the statement as a subquery whose
   alias is not quoted, a syntax error. Now it is quoted.
@@ -47,6 +48,8 @@ def _with_bytes(to_rest: Any, known: dict[str, Sizes]) -> Any:
         if table.table_type == "TABLE":
             size = str(known["of the catalog"].of(table))
             body |= dict.fromkeys(("numBytes", "numActiveLogicalBytes", "numTotalLogicalBytes"), size)
+            if table.expiration_time is not None:
+                body["expirationTime"] = str(int(table.expiration_time.timestamp() * 1000))
         return body
 
     return told

@@ -2,14 +2,20 @@
 
 bqemulator parses a statement about fifteen times on its way to DuckDB, each time anew, and translates it whenever it
 comes: of a run of dbt's tests, nearly all of the time. Both depend on nothing but the text, the columns of the tables
-in it and who asks, and are remembered; a tree is handed out as a copy, because the callers change theirs.
+in it and who asks, and are remembered; a tree is handed out as a copy, because the callers change theirs. Where a name
+stood in the text is in no copy: nobody asks, and copying it takes time. Scripts are split once, too. What looks only
+for a CREATE or a DROP does not look into a statement that has no such word.
 """
 
+import functools
 import json
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from bqemulator.catalog import ddl_sync
 from bqemulator.jobs import executor
+from bqemulator.sql import translator
 from bqemulator.sql.table_rewriter import rewrite_table_refs
 from bqemulator.sql.translator import SQLTranslator
 from sqlglot.dialects.dialect import Dialect
@@ -18,6 +24,16 @@ from local.warehouse.patches.replace import replace
 
 REMEMBERED = 1024
 """Most statements remembered; a merge of a wide table is about 20 kB, its tree some 2 MB."""
+
+_POSITION = frozenset({"line", "col", "start", "end"})
+"""What sqlglot notes of where a name or literal stood."""
+
+_LOOKING_FOR = {
+    "_detect_catalog_drop": "DROP",
+    "_detect_create_schema": "CREATE",
+    "_detect_plain_create_table": "CREATE",
+}
+"""What these functions of ``ddl_sync`` look for in a statement; they answer None when it is not there."""
 
 _parse = Dialect.parse
 
@@ -36,11 +52,31 @@ def apply() -> None:
     replace(SQLTranslator, "translate", once)
     replace(executor, "rewrite_table_refs", lru_cache(REMEMBERED)(rewrite_table_refs))
     replace(Dialect, "parse", _parse_once)
+    replace(executor, "_parse_script_or_raise", lru_cache(REMEMBERED)(executor._parse_script_or_raise))
+    for name, word in _LOOKING_FOR.items():
+        replace(ddl_sync, name, _if_there(word, getattr(ddl_sync, name), lambda _: None))
+    bare = "rewrite_create_table_schema_ctas"
+    replace(translator, bare, _if_there("CREATE", getattr(translator, bare), lambda sql: sql))
+
+
+def _if_there(word: str, look: Callable[..., Any], else_: Callable[[str], Any]) -> Callable[..., Any]:
+    """Look into a statement only if a word is anywhere in it."""
+
+    @functools.wraps(look)
+    def looked(bq_sql: str, *args: Any) -> Any:
+        return look(bq_sql, *args) if word in bq_sql.upper() else else_(bq_sql)
+
+    return looked
 
 
 @lru_cache(REMEMBERED)
 def _parsed(dialect: type[Dialect], sql: str) -> list[Any]:
-    return _parse(dialect(), sql)
+    trees = _parse(dialect(), sql)
+    for tree in trees:
+        for node in tree.walk() if tree else ():
+            if node._meta:
+                node._meta = {name: value for name, value in node._meta.items() if name not in _POSITION} or None
+    return trees
 
 
 def _parse_once(self: Dialect, sql: str, **options: Any) -> list[Any]:

@@ -8,10 +8,10 @@ from services.core.batch import Batch, BatchState
 from services.core.health.standing import Standing, standings
 from services.core.rejection import REASON
 from services.core.settings import CoreSettings
-from services.core.state.extractions import LastExtractions, last_extractions
-from services.core.state.lease import LeaseView, look
+from services.core.state.extractions import LastExtractions, all_last_extractions
+from services.core.state.lease import LeaseView, leases, look
 from services.core.state.quality import Audits, RowTests, audits, row_tests
-from services.core.state.state import PipelineState, Run
+from services.core.state.state import PipelineState, Run, TableProgress
 from services.core.storage import ObjectStore, StoredObject
 from services.core.tables import Table, Tables
 
@@ -39,7 +39,7 @@ class TableOverview:
     table: Table
     watermark: datetime | None
     batches: list[Batch]
-    """Begun within the span, or open; of a table that rested so long, all. Oldest first."""
+    """Begun within the span, or open; of a table that rested so long, all, if they were asked for. Oldest first."""
     extractions: LastExtractions | None
     lease: LeaseView | None
     """On its extraction."""
@@ -123,12 +123,27 @@ def read_objects(settings: CoreSettings, objects: ObjectStore) -> Objects:
 
 
 def read_overview(
-    settings: CoreSettings, tables: Tables, state: PipelineState, objects: Objects, now: datetime
+    settings: CoreSettings,
+    tables: Tables,
+    state: PipelineState,
+    objects: Objects,
+    now: datetime,
+    *,
+    rested: bool = True,
 ) -> Overview:
-    """Look at the state.
+    """Look at the state, in a number of questions that does not grow with that of the tables.
+
+    Args:
+        settings: how late bronze may be.
+        tables: the declared ones.
+        state: what is looked at.
+        objects: what was seen in the bucket.
+        now: the time.
+        rested: whether tables without a batch within the span are asked for their older ones, each by a question of its
+            own. Without that, they are only where one of their batches failed.
 
     Raises:
-        Exception: it does not answer.
+        Exception: the state does not answer.
     """
     # Asked before the lease, and again after it: what is due is due while nobody is at it.
     due = state.downstream_due()
@@ -137,7 +152,7 @@ def read_overview(
     return Overview(
         at=now,
         late_after=settings.late_after,
-        tables=[_table(state, table, now) for table in tables.tables],
+        tables=_tables(state, tables, now, rested=rested),
         objects=objects,
         left=bool(due) and not transforming and bool(state.downstream_due()),
         last_run=runs[-1] if runs else None,
@@ -146,17 +161,28 @@ def read_overview(
     )
 
 
-def _table(state: PipelineState, table: Table, now: datetime) -> TableOverview:
-    # A table that nobody extracted in a week is rare: then all its history is read.
-    recent = state.batches_of_table(table.name, now - SPAN) or state.batches_of_table(table.name)
-    by_id = {batch.id: batch for batch in (*recent, *state.open_batches(table.name))}
-    return TableOverview(
-        table=table,
-        watermark=state.progress(table.name).watermark,
-        batches=[by_id[id_] for id_ in sorted(by_id)],
-        extractions=last_extractions(state.store, table.name),
-        lease=look(state.store, f"extract-{table.name}"),
-    )
+def _tables(state: PipelineState, tables: Tables, now: datetime, *, rested: bool) -> list[TableOverview]:
+    """Each table with what the state has of it; all of a kind is asked for at once."""
+    batches: dict[str, dict[str, Batch]] = {table.name: {} for table in tables.tables}
+    recent = state.batches_since(now - SPAN)
+    for batch in (*recent, *state.all_open_batches()):
+        batches.get(batch.table, {})[batch.id] = batch
+    active = {batch.table for batch in recent}
+    failed = {batch.table for batch in state.all_failed_batches()}
+    for name in batches.keys() - active:
+        if rested or name in failed:
+            batches[name] |= {batch.id: batch for batch in state.batches_of_table(name)}
+    progress, extractions, held = state.all_progress(), all_last_extractions(state.store), leases(state.store)
+    return [
+        TableOverview(
+            table=table,
+            watermark=progress.get(table.name, TableProgress()).watermark,
+            batches=[batches[table.name][id_] for id_ in sorted(batches[table.name])],
+            extractions=extractions.get(table.name),
+            lease=held.get(f"extract-{table.name}"),
+        )
+        for table in tables.tables
+    ]
 
 
 def _held(lease: LeaseView | None, now: datetime) -> bool:

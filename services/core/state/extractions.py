@@ -185,6 +185,11 @@ def last_extractions(store: DocumentStore, table: str) -> LastExtractions | None
     return LastExtractions.model_validate(document.data) if document else None
 
 
+def all_last_extractions(store: DocumentStore) -> dict[str, LastExtractions]:
+    """How the newest extractions went, by table."""
+    return {document.id: LastExtractions.model_validate(document.data) for document in store.query(_COLLECTION, {})}
+
+
 def _identity(last: LastExtractions) -> tuple[str, datetime]:
     return last.run_id, last.begun_at
 

@@ -110,6 +110,10 @@ class PipelineState:
         document = self.store.get("tables", table)
         return TableProgress.model_validate(document.data) if document else TableProgress()
 
+    def all_progress(self) -> dict[str, TableProgress]:
+        """How far the tables are, by name, of which anything is known."""
+        return {each.id: TableProgress.model_validate(each.data) for each in self.store.query("tables", {})}
+
     def _change_progress(self, table: str, change: Callable[[TableProgress], TableProgress]) -> TableProgress:
         for _ in range(_TRIES):
             document = self.store.get("tables", table)
@@ -387,6 +391,18 @@ class PipelineState:
     def batches_of_table(self, table: str, since: datetime | None = None) -> list[Batch]:
         """Batches of a table, all or those begun since a time, oldest first."""
         return _batches(self.store.query("batches", {"table": table}, _id_from(since)))
+
+    def batches_since(self, since: datetime) -> list[Batch]:
+        """Batches of all tables that were begun since a time, oldest first."""
+        return _batches(self.store.query("batches", {}, _id_from(since)))
+
+    def all_open_batches(self) -> list[Batch]:
+        """Batches of all tables that their watermarks have not passed and that did not fail, oldest first."""
+        return _batches(self.store.query("batches", {"open": True}))
+
+    def all_failed_batches(self) -> list[Batch]:
+        """Batches of all tables that failed, oldest first."""
+        return _batches(self.store.query("batches", {"state": BatchState.FAILED.value}))
 
     def note_downstream_due(self) -> None:
         """Note that bronze's columns are about to change: the views of silver and gold are to be built from then on."""

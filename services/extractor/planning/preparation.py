@@ -36,7 +36,7 @@ from services.extractor.planning.window import (
 )
 from services.extractor.source.catalog import RelationKind
 from services.extractor.source.clock import SourceClock
-from services.extractor.source.connection import conninfo
+from services.extractor.source.connection import Connections, conninfo
 from services.extractor.source.database import Estimate, Source, open_source
 from services.extractor.source.origin import Origin
 from services.extractor.source.sql import quoted, relation_sql
@@ -85,6 +85,7 @@ def prepare(
     execution: str,
     hold: ExitStack | None = None,
     *,
+    connections: Connections | None = None,
     accepted: bool = False,
 ) -> Prepared:
     """Ask the source and the state, and decide.
@@ -97,6 +98,7 @@ def prepare(
         batch_id: the batch's.
         execution: Cloud Run execution whose tasks may work on it.
         hold: keeps the source's transaction, and what it has locked, for the read; without it, it ends here.
+        connections: those to the source that wait to be taken up again.
         accepted: whether a person accepts what changed at the source; then it is a snapshot.
 
     Raises:
@@ -106,7 +108,7 @@ def prepare(
         psycopg.OperationalError: the source cannot be reached.
     """
     safety_lag = settings.extract_safety_lag
-    with open_source(conninfo(settings), hold) as source:
+    with open_source(conninfo(settings), hold, kept=connections) as source:
         relation = source.relation(table)
         settled = settle(table, relation)
         for difference in settled.differences:

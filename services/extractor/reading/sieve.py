@@ -24,6 +24,8 @@ _SLICE_BYTES = 4 * 1024 * 1024
 _ROWS = 65_536
 """Fingerprints that are handed over at a time."""
 
+_EMPTY = "CREATE OR REPLACE TABLE kept (h UHUGEINT, ahead BOOLEAN)"
+
 _HALVES = pa.schema([pa.field("high", pa.uint64(), nullable=False), pa.field("low", pa.uint64(), nullable=False)])
 
 
@@ -37,14 +39,23 @@ class Sieve:
             most: fingerprints that are kept at most; with more, none are.
         """
         self._most = most
-        self._connection = duckdb.connect(":memory:", config={"memory_limit": "192MB", "threads": 1})
-        self._connection.execute("CREATE TABLE known (h UHUGEINT)")
+        self._engine: duckdb.DuckDBPyConnection | None = None
         self._knows = False
         self.begin()
 
+    @property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        """The engine, which is started for the first row that matters: most batches of small tables have none."""
+        if self._engine is None:
+            self._engine = duckdb.connect(":memory:", config={"memory_limit": "192MB", "threads": 1})
+            self._engine.execute("CREATE TABLE known (h UHUGEINT)")
+            self._engine.execute(_EMPTY)
+        return self._engine
+
     def begin(self) -> None:
         """Begin anew with the batch's first row: a read that broke off has left nothing."""
-        self._connection.execute("CREATE OR REPLACE TABLE kept (h UHUGEINT, ahead BOOLEAN)")
+        if self._engine is not None:
+            self._engine.execute(_EMPTY)
         self._count = 0
         self.dropped = 0
         """Rows that are no news."""
@@ -64,7 +75,13 @@ class Sieve:
 
     def close(self) -> None:
         """Give back its memory."""
-        self._connection.close()
+        if self._engine is not None:
+            self._engine.close()
+
+    @property
+    def keeps_any(self) -> bool:
+        """Whether any row is one that the next window reads again."""
+        return self._count > 0
 
     @property
     def overflowed(self) -> bool:
@@ -114,7 +131,7 @@ class Sieve:
         [[count]] = self._connection.execute(f"INSERT INTO kept {kept}").fetchall()
         self._count += int(count)
         if self.overflowed:
-            self._connection.execute("CREATE OR REPLACE TABLE kept (h UHUGEINT, ahead BOOLEAN)")
+            self._connection.execute(_EMPTY)
 
     def kept(self) -> tuple[bytes, int, int]:
         """The fingerprints of what the next window reads again: a Parquet file, how many, how many ahead of the window.

@@ -1,10 +1,12 @@
 """How the source is reached: the connection string, the environment, and a connection with a few retries."""
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import TransactionStatus
 from tenacity import retry, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential_jitter
 
 from services.core.errors import ConfigurationError
@@ -92,3 +94,41 @@ def connect(info: str) -> Connection:
         if code is None or may_pass(code, str(error)):
             raise
         raise ConfigurationError(f"the source refuses the connection (SQLSTATE {code}): {one_line(error)}") from None
+
+
+class Connections:
+    """Takes connections up again: to make one, and to let PostgreSQL learn its catalog anew, takes longer than to ask.
+
+    All that a transaction of ours sets ends with it (``terms``), so one that begins on a connection which was taken up
+    again is like one on a new connection. None waits inside a transaction. Safe between threads.
+    """
+
+    def __init__(self) -> None:
+        """There is none yet."""
+        self._idle: list[Connection] = []
+        self._lock = threading.Lock()
+
+    def take(self) -> Connection | None:
+        """One that waits; its server may have ended it meanwhile."""
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def give_back(self, connection: Connection) -> None:
+        """End a connection's transaction and let it wait for the next one; close it where that cannot be."""
+        try:
+            if connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+                connection.execute("ROLLBACK")
+        except psycopg.Error:
+            connection.close()
+        if connection.info.transaction_status is not TransactionStatus.IDLE:
+            connection.close()
+            return
+        with self._lock:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close those that wait."""
+        with self._lock:
+            for connection in self._idle:
+                connection.close()
+            self._idle.clear()

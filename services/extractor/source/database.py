@@ -1,7 +1,7 @@
 """The source's clock, catalog and planner, asked with psycopg: small questions before the big read."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +14,7 @@ from services.core.errors import ConfigurationError
 from services.core.tables import Table
 from services.extractor.source.catalog import SourceRelation, filled_columns, primary_key, read_relation
 from services.extractor.source.clock import SourceClock, read_clock
-from services.extractor.source.connection import Connection, connect
+from services.extractor.source.connection import Connection, Connections, connect
 from services.extractor.source.cursor import CursorType, read_cursor_type
 from services.extractor.source.errors import may_pass, one_line
 from services.extractor.source.keys import KeyFacts, read_key
@@ -70,8 +70,16 @@ class Source:
     It is READ COMMITTED, so that every question sees what was committed before it, also if it had to wait for a lock.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, give_back: Callable[[Connection], None] | None = None) -> None:
+        """Take a connection.
+
+        Args:
+            connection: with no transaction begun.
+            give_back: what is done with it in the end; without it, it is closed.
+        """
         self._connection = connection
+        self._give_back = give_back or psycopg.Connection.close
+        self._closed = False
         self._terms: Sequence[object] = ()
 
     def begin(self, snapshot: str | None = None) -> None:
@@ -237,8 +245,10 @@ class Source:
         self._connection.execute(f"SET LOCAL statement_timeout = {text_literal(wait)}".encode())
 
     def close(self) -> None:
-        """End the transaction and the connection."""
-        self._connection.close()
+        """End the transaction, and the connection if nobody takes it back. Once: then it may be another's."""
+        if not self._closed:
+            self._closed = True
+            self._give_back(self._connection)
 
     def cursor_type(self, table: Table, relation: SourceRelation) -> CursorType | None:
         """The type of the table's cursor; None for a table without one.
@@ -305,19 +315,44 @@ def _scans(node: Mapping[str, Any]) -> Iterator[str]:
 
 
 @contextmanager
-def open_source(info: str, hold: ExitStack | None = None, *, snapshot: str | None = None) -> Iterator[Source]:
+def open_source(
+    info: str, hold: ExitStack | None = None, *, snapshot: str | None = None, kept: Connections | None = None
+) -> Iterator[Source]:
     """A connection for small questions, for a block.
 
     Args:
         info: libpq connection string.
         hold: what ends the connection; without it, the end of the block does.
         snapshot: name of the one that it sees; without it, each question sees what was committed before it.
+        kept: connections of this string that wait, and with which this one waits in the end.
 
     Raises:
         psycopg.OperationalError: the server cannot be reached, or refuses this user.
     """
     with ExitStack() as block:
-        source = Source(connect(info))
-        (hold or block).callback(source.close)
-        source.begin(snapshot)
+        source = _taken_up(kept, snapshot) if kept is not None else None
+        if source is None:
+            source = Source(connect(info), kept.give_back if kept is not None else None)
+            (hold or block).callback(source.close)
+            source.begin(snapshot)
+        else:
+            (hold or block).callback(source.close)
         yield source
+
+
+def _taken_up(kept: Connections, snapshot: str | None) -> Source | None:
+    """A transaction on a connection that waited; None where none did, or its server has ended it meanwhile."""
+    connection = kept.take()
+    if connection is None:
+        return None
+    source = Source(connection, kept.give_back)
+    try:
+        source.begin(snapshot)
+    except psycopg.Error as error:
+        log.info("source.connection_lost", reason=one_line(error))
+        connection.close()
+        return None
+    except BaseException:
+        connection.close()
+        raise
+    return source

@@ -72,8 +72,20 @@ class Bronze:
         for name, mine in waiting.items():
             waiting[name] = self._allowed(self._table(name), mine, notes)
         first = {name: that_fit(self._table(name), mine) for name, mine in waiting.items() if mine}
-        first |= {table.name: [] for table in self._absent() if table.name not in first}
         self._take_in(Turns(self.state, self.client, lease), notes, first, waiting)
+        return notes.round
+
+    def complete(self, lease: Lease) -> Round:
+        """Make the tables that bronze does not have yet, empty: silver and gold, about to be built, need them all.
+
+        Raises:
+            LeaseLost: another process is at it.
+            Exception: the state or the warehouse does not answer.
+        """
+        notes = Notes(self.state, self.alert)
+        lease.renew()
+        self.dbt.parsed()
+        self._take_in(Turns(self.state, self.client, lease), notes, {table.name: [] for table in self._absent()}, {})
         return notes.round
 
     def compact(self, lease: Lease) -> Round:
@@ -139,7 +151,7 @@ class Bronze:
         return f"{self.settings.gcp_project}.{self.settings.dataset_bronze}"
 
     def _absent(self) -> list[Table]:
-        """Tables that bronze does not have yet: silver and gold need them all, be they empty."""
+        """Tables that bronze does not have yet."""
         there = {item.table_id for item in self.client.list_tables(self._dataset, retry=RETRY, timeout=REQUEST_SECONDS)}
         return [
             table

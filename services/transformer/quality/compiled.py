@@ -74,6 +74,24 @@ def compiled_project(project: DbtProject) -> Compiled:
     return of_results(project.compiled(*SELECTED))
 
 
+def compiled_row_tests(project: DbtProject, *tests: str) -> Compiled:
+    """What a project has, with the SQL of some tests and of the models that row tests can read.
+
+    Compiling takes milliseconds for each, and most of a project is of no use here.
+
+    Args:
+        project: the project.
+        tests: which, as dbt's ``--select`` names them; the others are left out.
+
+    Raises:
+        DbtError: dbt ended without results.
+    """
+    nodes = [node for node in project.parsed().nodes.values() if str(node.resource_type) == "model"]
+    models = {node.unique_id: _model(node) for node in nodes}
+    found = of_results(project.compiled(*tests, *(model.name for model in models.values() if model.rows_of)))
+    return Compiled(models | found.models, found.tests)
+
+
 def of_results(results: Iterable[Any]) -> Compiled:
     """What dbt's results of compiling say."""
     models, tests = {}, []

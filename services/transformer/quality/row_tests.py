@@ -16,7 +16,7 @@ from services.core.tables import OnFailedTests, Table
 from services.core.words import counted
 from services.transformer.dbt_project import DbtProject, NodeResult
 from services.transformer.quality.asking import ask
-from services.transformer.quality.compiled import Compiled, DataTest, Model, compiled_project
+from services.transformer.quality.compiled import Compiled, DataTest, Model, compiled_row_tests
 from services.transformer.quality.fused import Part, broken, fused, guard, judged, passed, told_by_guard
 from services.transformer.quality.noting import log_results
 
@@ -26,6 +26,9 @@ leaves one of these to the audit."""
 
 _ASKED = "`row tests`"
 """What the tests' answers are called in a statement that goes on only if all pass."""
+
+_SELECTED = (*(f"test_name:{kind}" for kind in sorted(KINDS)), "config.meta.row_test:true")
+"""The tests that ``_is_row_test`` may accept, as dbt selects them."""
 
 _MOST_NAMED = 10
 """Tests that a batch's reason names."""
@@ -145,7 +148,7 @@ class RowTests:
         """
         with self._lock:
             if self._compiled is None:
-                self._compiled = compiled_project(self._project)
+                self._compiled = compiled_row_tests(self._project, *_SELECTED)
         return plan(self._compiled, table)
 
     def results(self, client: bigquery.Client, table: Table, rows: str) -> list[NodeResult]:

@@ -79,7 +79,7 @@ def collect(
     """
     since = now - SPAN
     found = read_objects(settings, objects)
-    overview = read_overview(settings, tables, state, found, now)
+    overview = read_overview(settings, tables, state, found, now, rested=False)
     return Facts(
         at=now,
         project=settings.gcp_project,

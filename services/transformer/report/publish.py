@@ -41,7 +41,7 @@ class RunReports:
         try:
             now = datetime.now(UTC)
             found = read_objects(self.settings, self.objects)
-            seen = read_overview(self.settings, self.tables, self.state, found, now)
+            seen = read_overview(self.settings, self.tables, self.state, found, now, rested=False)
             wanted = Published.of(now, attention(seen, self.settings), seen.audits.newest)
             if not wanted.differs(published(self.state.store), self.settings.late_after / 2):
                 return False

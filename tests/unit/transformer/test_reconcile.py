@@ -266,7 +266,7 @@ def test_a_warehouse_that_does_not_answer_is_told_in_every_batch_that_waits(
         raise Forbidden("quota exceeded")  # type: ignore[no-untyped-call]
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.client, "list_tables", refused)
+        patch.setattr(world.client, "get_table", refused)
         with pytest.raises(Forbidden):
             world.transformer.reconcile("me")
     for id_ in ids:
@@ -275,6 +275,24 @@ def test_a_warehouse_that_does_not_answer_is_told_in_every_batch_that_waits(
         assert (waiting.state, waiting.trouble) == (BatchState.LOADED, "Forbidden: 403 quota exceeded")
     world.transformer.reconcile("me")
     assert [world.state_of(id_) for id_ in ids] == [BatchState.MERGED] * 2
+
+
+def test_what_bronze_lacks_is_asked_for_once_silver_and_gold_are_due_and_a_refusal_comes_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = world.loaded("a", None, 1)
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise Forbidden("quota exceeded")  # type: ignore[no-untyped-call]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.client, "list_tables", refused)
+        with pytest.raises(TransientError, match="bronze could not be looked at: Forbidden: 403 quota exceeded"):
+            world.transformer.reconcile("me")
+    assert world.state_of(merged) is BatchState.MERGED, "it does not wait for tables that nobody has filled"
+    assert world.state.downstream_due() is not None
+    world.transformer.reconcile("me")
+    assert world.state.downstream_due() is None
 
 
 def test_a_refused_table_waits_for_a_person_and_no_event_comes_again(world: World) -> None:

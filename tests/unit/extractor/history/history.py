@@ -15,6 +15,7 @@ from services.core.state.state import PipelineState
 from services.core.tables import Column, ColumnType, Compaction, Mode, Table, Tables
 from services.extractor.extraction import Extractor
 from services.extractor.progress import LoggedProgress
+from services.extractor.source.connection import Connections
 from services.extractor.tasks import Task
 from services.loader.loading import Loader
 from services.transformer.dbt_project import DbtProject
@@ -174,6 +175,7 @@ class History:
                 task_lease=cast(Any, None),
                 progress=LoggedProgress(),
                 engine=cast(Any, (process, self.database)),
+                connections=Connections(),
             )
             AT_WORK.set(source)
             outcome = extractor.extract(self.table, mode)

@@ -30,7 +30,7 @@ _ENVIRONMENT = {
 
 
 @contextmanager
-def _asked_source(info: str, hold: ExitStack | None) -> Iterator[Stepwise]:
+def _asked_source(info: str, hold: ExitStack | None, **_: object) -> Iterator[Stepwise]:
     yield AT_WORK.get()
 
 

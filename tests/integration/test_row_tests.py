@@ -245,7 +245,8 @@ def test_hold_names_the_tests(place: Place, batches: dict[str, str]) -> None:
 
 
 def test_only_what_row_tests_need_is_compiled(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled, names = place.dbt.compiled, set()
+    compiled = place.dbt.compiled
+    names: set[str] = set()
 
     def noting(*select: str) -> list[Any]:
         found = compiled(*select)

@@ -168,6 +168,7 @@ class Dbt:
 class Tests:
     """Row tests: what they are asked, and how they end."""
 
+    __test__ = False  # pytest takes a class of this name for tests
     client: Client
     error: Exception | None = None
     asked: list[str] = field(default_factory=list)

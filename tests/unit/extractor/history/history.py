@@ -13,7 +13,8 @@ from services.core.settings import ExtractorSettings, LoaderSettings, S, Transfo
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
 from services.core.tables import Column, ColumnType, Compaction, Mode, Table, Tables
-from services.extractor.extraction import Extractor
+from services.extractor.extraction.extractor import Extractor
+from services.extractor.extraction.workplace import Workplace
 from services.extractor.progress import LoggedProgress
 from services.extractor.tasks import Task
 from services.loader.loading import Loader
@@ -165,7 +166,7 @@ class History:
         def work(process: Process) -> object:
             source = Stepwise(process, "source", self.database)
             objects = cast(Any, Stepwise(process, "bucket", self.bucket))
-            extractor = Extractor(
+            place = Workplace(
                 settings=configured(ExtractorSettings).model_copy(update={"extract_safety_lag": self.scale.safety}),
                 state=PipelineState(cast(Any, Stepwise(process, "state", self.store))),
                 open_objects=lambda: objects,
@@ -176,7 +177,7 @@ class History:
                 engine=cast(Any, (process, self.database)),
             )
             AT_WORK.set(source)
-            outcome = extractor.extract(self.table, mode)
+            outcome = Extractor(place).extract(self.table, mode)
             COUNTS[f"extractions: {outcome.outcome}"] += 1
             if outcome.outcome == "failed":
                 assert outcome.error is not None

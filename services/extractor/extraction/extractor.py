@@ -1,8 +1,7 @@
 """One table's extraction: lease, leftovers of a crash, plan, read, land, note."""
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -12,7 +11,6 @@ import structlog
 from services.core.batch import Batch
 from services.core.errors import LeaseBusy
 from services.core.faults import fault_point
-from services.core.manifest import Manifest
 from services.core.naming import new_batch_id
 from services.core.state.extractions import ExtractionNote
 from services.core.state.lease import Lease, holding
@@ -22,11 +20,9 @@ from services.core.telling import kind, told
 from services.extractor.extraction.leftovers import clear_leftovers
 from services.extractor.extraction.outcome import Outcome, brought, failed
 from services.extractor.extraction.rows import by_chunks, by_one_statement
-from services.extractor.extraction.whole import Facts, land
+from services.extractor.extraction.whole import land
 from services.extractor.extraction.workplace import Turn, Workplace
-from services.extractor.fingerprints import forget_older, keep, recall
 from services.extractor.planning.preparation import Prepared, prepare
-from services.extractor.reading.sieve import Sieve
 from services.extractor.reading.work import share
 
 log = structlog.get_logger()
@@ -90,7 +86,8 @@ class Extractor:
             log.info("extraction.resumed", batch_id=batch.id, attempt=place.task.attempt)
             place.progress.started(table.name, plan.estimated_rows)
             watermark = place.state.progress(table.name).watermark
-            landed, known = land(place, table, batch, turn, partial(by_chunks, place, table, batch, plan, turn)), 0
+            read = partial(by_chunks, place, table, batch, plan, turn)
+            landed, known = land(place, table, batch, plan, turn, read)
         else:
             batch_id, execution = new_batch_id(datetime.now(UTC)), place.task.execution
             with ExitStack() as hold:
@@ -107,11 +104,11 @@ class Extractor:
                 if plan.bounds:
                     begin()
                     share(place.state.store, plan)
-                    read = partial(by_chunks, place, table, batch, plan, turn, source)
-                    landed, known = land(place, table, batch, turn, read), 0
+                    read = partial(by_chunks, place, table, batch, plan, turn, source=source)
                 else:
                     hold.close()  # who waits for its locks would make the read wait too, which takes locks of its own
-                    landed, known = self._land_news(table, batch, prepared, turn, begin)
+                    read = partial(by_one_statement, place, table, batch, plan, turn, begin=begin)
+                landed, known = land(place, table, batch, plan, turn, read)
         turn.note.succeeded(quiet=None if landed else batch.window)
         return brought(batch, landed, known, watermark)
 
@@ -138,24 +135,3 @@ class Extractor:
         state.create_batch(batch)
         turn.note.batch_id = batch.id
         fault_point("extractor.batch_noted")
-
-    def _land_news(
-        self, table: Table, batch: Batch, prepared: Prepared, turn: Turn, begin: Callable[[], None]
-    ) -> tuple[Manifest | None, int]:
-        """Read by one statement and land what is news; also how many rows were none."""
-        place, plan = self.place, prepared.plan
-        sieve = Sieve(place.settings.extract_fingerprints)
-        with closing(sieve):
-            if prepared.tip is not None:
-                recall(place.settings, place.state, place.objects, prepared.tip, sieve)
-            read = partial(by_one_statement, place, table, batch, plan, turn, begin, sieve)
-            landed = land(place, table, batch, turn, read, lambda: self._kept(prepared, sieve))
-            if landed is not None and plan.again:
-                forget_older(place.settings, place.objects, table.name, batch.id)
-            return landed, sieve.dropped
-
-    def _kept(self, prepared: Prepared, sieve: Sieve) -> Facts:
-        """Keep fingerprints of what the next window reads again; what the batch notes of them."""
-        kept = keep(self.place.settings, self.place.objects, prepared, sieve)
-        fault_point("extractor.fingerprints_kept")
-        return {"rows_known": sieve.dropped, "fingerprints": kept}

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 
 import structlog
@@ -55,10 +56,14 @@ def _help_with(place: Workplace, table: Table, plan: Plan) -> bool:
     with structlog.contextvars.bound_contextvars(table=table.name, batch_id=batch.id):
         place.progress.started(table.name, plan.estimated_rows)
         try:
-            with place.landing(batch) as landing, place.sessions(table, plan) as sessions:
+            with (
+                place.landing(batch) as landing,
+                place.sessions(table, plan) as sessions,
+                closing(place.sieve(plan)) as sieve,
+            ):
                 work = Work(place.state.store, plan, place.task_lease)
                 # What breaks off here is the table's own task's to tell, if it breaks off there too.
-                reading = place.reading(plan, landing, place.task_lease, lambda _: None)
+                reading = place.reading(plan, landing, place.task_lease, lambda _: None, sieve)
                 read = reading.chunks(work, sessions, place.settings.extract_readers)
         except DocumentChanged as error:
             log.warning("extraction.help_not_needed", reason=str(error))  # the batch has ended meanwhile

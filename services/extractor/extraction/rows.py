@@ -9,6 +9,7 @@ from services.core.manifest import Part
 from services.core.parquet import empty_part
 from services.core.tables import Mode, Table
 from services.extractor.extraction.workplace import Turn, Workplace
+from services.extractor.fingerprints import count_on
 from services.extractor.landing import Landing, reject_superseded
 from services.extractor.planning.plan import ChunkResult, Plan, catch_up_from
 from services.extractor.reading.reading import Read
@@ -19,30 +20,26 @@ from services.extractor.source.database import Source, open_source
 
 
 def by_one_statement(
-    place: Workplace, table: Table, batch: Batch, plan: Plan, turn: Turn, begin: Callable[[], None], sieve: Sieve
-) -> tuple[Plan, Read] | None:
+    place: Workplace, table: Table, batch: Batch, plan: Plan, turn: Turn, sieve: Sieve, begin: Callable[[], None]
+) -> Read:
     """Read by one statement; the state hears of the batch when the first rows are there."""
     with place.landing(batch) as landing:
-        reading = place.reading(plan, landing, turn.lease, turn.troubled)
-        read = reading.stream(batch.extracted_at, begin, sieve)
-        if read is None and _needs_a_batch(table, batch):
+        read = place.reading(plan, landing, turn.lease, turn.troubled, sieve).stream(batch.extracted_at, begin)
+        if not read.parts and _needs_a_batch(table, batch):
             begin()
-            read = Read([_empty(landing, plan)])
-    if read is None:
-        if place.state.batch(batch.id) is not None:  # a broken attempt had found rows, which are gone now
-            reject_superseded(place.objects, place.settings, batch, [])
-            place.state.forget_batch(batch.id)
-        return None
-    return plan, read
+            read.parts.append(_empty(landing, plan))
+    if not read.parts and place.state.batch(batch.id) is not None:
+        _forget(place, batch)  # a broken attempt had found rows, which are gone now
+    return read
 
 
 def by_chunks(
-    place: Workplace, table: Table, batch: Batch, plan: Plan, turn: Turn, source: Source | None = None
-) -> tuple[Plan, Read] | None:
+    place: Workplace, table: Table, batch: Batch, plan: Plan, turn: Turn, sieve: Sieve, source: Source | None = None
+) -> Read:
     """Read by chunks, with whichever task of the execution helps; then look at what snapshots disagree on."""
     work = Work(place.state.store, plan, place.task_lease)
     with place.landing(batch) as landing, place.sessions(table, plan, source) as sessions:
-        reading = place.reading(plan, landing, turn.lease, turn.troubled)
+        reading = place.reading(plan, landing, turn.lease, turn.troubled, sieve)
         results: list[ChunkResult] = []
         while len(results) < len(plan.bounds):
             reading.chunks(work, sessions, place.settings.extract_readers)
@@ -53,21 +50,27 @@ def by_chunks(
                 time.sleep(0.5)  # another task is at the rest; if it dies, its chunks can be claimed again
         read = Read()
         for result in results:
-            read.add(result)
+            read.add(result.chunk, result.read_at, result)
         newer_than = catch_up_from(results)
         if newer_than is not None:
             late = reading.catch_up(newer_than, sessions)
-            read.parts += late.parts
-            read.unrepresentable.update(late.unrepresentable)
+            [(number, read_at)] = late.read_at.items()
+            read.add(number, read_at, late)
         with open_source(conninfo(place.settings)) as now:
             reading.confirm(now, table)
         if not read.parts and _needs_a_batch(table, batch):
             read.parts.append(_empty(landing, plan))
     if not read.parts:
         place.state.forget_plan(batch.id)
-        place.state.forget_batch(batch.id)
-        return None
-    return plan, read
+        _forget(place, batch)
+        count_on(place.state, plan, read)
+    return read
+
+
+def _forget(place: Workplace, batch: Batch) -> None:
+    """Leave nothing of a batch without rows; a broken attempt may have put some that are gone now."""
+    reject_superseded(place.objects, place.settings, batch, [])
+    place.state.forget_batch(batch.id)
 
 
 def _empty(landing: Landing, plan: Plan) -> Part:

@@ -1,7 +1,7 @@
 """Lands a batch whole or not at all: reads it, announces its manifest and puts it, or clears away what there is."""
 
 from collections.abc import Callable
-from typing import Any
+from contextlib import closing
 
 import structlog
 
@@ -14,14 +14,13 @@ from services.core.tables import Table
 from services.core.telling import kind, kind_and_words, told
 from services.extractor.extraction.leftovers import abandon
 from services.extractor.extraction.workplace import Turn, Workplace
+from services.extractor.fingerprints import forget_older, keep
 from services.extractor.landing import reject_superseded
 from services.extractor.planning.plan import Plan
 from services.extractor.reading.guard import SourceRewritten
 from services.extractor.reading.reading import Read
+from services.extractor.reading.sieve import Sieve
 from services.extractor.reading.work import shared_plan
-
-Facts = dict[str, Any]
-"""Fields of a batch that are known from now on."""
 
 log = structlog.get_logger()
 
@@ -30,33 +29,37 @@ def land(
     place: Workplace,
     table: Table,
     batch: Batch,
+    plan: Plan,
     turn: Turn,
-    read: Callable[[], tuple[Plan, Read] | None],
-    keep: Callable[[], Facts] = dict,
-) -> Manifest | None:
-    """Read and land; None when there was nothing to read, and then nothing is left of it anywhere.
+    read: Callable[[Sieve], Read],
+) -> tuple[Manifest | None, int]:
+    """Read and land what is news; when there is none, nothing is left of it anywhere.
 
     Args:
         place: the workplace.
         table: the table.
         batch: its batch.
+        plan: what is read.
         turn: the table's turn.
-        read: reads; None when there was nothing.
-        keep: called once all parts have landed; what the batch notes with its manifest.
+        read: reads through a sieve; no parts when there is no news.
+
+    Returns:
+        The manifest, or None; and how many rows were no news.
     """
-    with structlog.contextvars.bound_contextvars(batch_id=batch.id):
+    with structlog.contextvars.bound_contextvars(batch_id=batch.id), closing(place.sieve(plan)) as sieve:
         try:
-            result = read()
-            if result is None:
-                return None
-            plan, found = result
+            found = read(sieve)
+            if not found.parts:
+                return None, found.known
             turn.lease.renew()
             reject_superseded(place.objects, place.settings, batch, found.parts)
             counts = found.unrepresentable
             columns = [c.model_copy(update={"unrepresentable": counts.get(c.name, 0)}) for c in plan.columns]
             fault_point("extractor.read")
             manifest = batch.manifest(table, columns, found.parts)
-            facts = keep()
+            kept = keep(place.settings, place.objects, plan, found, sieve)
+            fault_point("extractor.fingerprints_kept")
+            facts = {"rows_known": found.known, "fingerprints": kept}
             place.state.announce(batch.id, manifest_fingerprint(manifest.encoded()), **facts)
             fault_point("extractor.manifest_announced")
             put_manifest(place.objects, place.settings, batch, manifest)
@@ -67,10 +70,12 @@ def land(
                 _give_up(place, batch, error, turn)
             raise
         fault_point("extractor.manifest_landed")
-        _note_landed(place, manifest, facts.get("rows_known", 0))
+        _note_landed(place, manifest, found.known)
         fault_point("extractor.landed")
         place.state.forget_plan(batch.id)
-    return manifest
+        if plan.again:
+            forget_older(place.settings, place.objects, table.name, batch.id)
+    return manifest, found.known
 
 
 def _goes_on(place: Workplace, batch: Batch, error: BaseException) -> bool:

@@ -12,11 +12,13 @@ from services.core.state.state import PipelineState
 from services.core.storage import ObjectStore
 from services.core.tables import Table
 from services.core.telling import kind_and_words
+from services.extractor.fingerprints import recall
 from services.extractor.landing import Landing
 from services.extractor.planning.plan import Plan
 from services.extractor.progress import Progress
 from services.extractor.reading.engine import Engine
 from services.extractor.reading.reading import Reading, Troubled
+from services.extractor.reading.sieve import Sieve
 from services.extractor.source.connection import conninfo
 from services.extractor.source.database import Source
 from services.extractor.source.session import Sessions
@@ -64,10 +66,25 @@ class Workplace:
         """Where a batch's parts are uploaded."""
         return Landing(self.open_objects, self.settings, batch, self.progress)
 
-    def reading(self, plan: Plan, landing: Landing, lease: Lease, troubled: Troubled) -> Reading:
+    def sieve(self, plan: Plan) -> Sieve:
+        """What tells the news of a plan's rows."""
+        most = self.settings.extract_fingerprints if plan.again else 0
+        return Sieve(most, lambda: recall(self.settings, self.state, self.objects, plan))
+
+    def reading(self, plan: Plan, landing: Landing, lease: Lease, troubled: Troubled, sieve: Sieve) -> Reading:
         """How a plan is read, under a lease."""
-        rows, attempts = self.settings.extract_part_rows, self.settings.extract_attempts
-        return Reading(conninfo(self.settings), self.engine, plan, landing, rows, attempts, lease.renew, troubled)
+        settings = self.settings
+        return Reading(
+            info=conninfo(settings),
+            engine=self.engine,
+            plan=plan,
+            landing=landing,
+            part_rows=settings.extract_part_rows,
+            most_attempts=settings.extract_attempts,
+            hold=lease.renew,
+            troubled=troubled,
+            sieve=sieve,
+        )
 
     def sessions(self, table: Table, plan: Plan, first: Source | None = None) -> Sessions:
         """The session in which chunks are read; ``first`` is a transaction that has locked the table already."""

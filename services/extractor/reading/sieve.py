@@ -9,7 +9,9 @@ and core (15 columns), of those rows alone that are read again; 16 bytes each ar
 
 import hashlib
 import io
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 
 import duckdb
 import pyarrow as pa
@@ -26,41 +28,115 @@ _ROWS = 65_536
 
 _HALVES = pa.schema([pa.field("high", pa.uint64(), nullable=False), pa.field("low", pa.uint64(), nullable=False)])
 
+_NOTHING = Again(0)
+
+
+def _nothing() -> None:
+    """Nothing is known of rows that were read before."""
+
 
 class Sieve:
-    """The rows of one batch pass it on their way to landing/; not for several threads at a time."""
+    """The rows of one batch pass it on their way to landing/, each statement's a ``Sifting``; for several threads."""
 
-    def __init__(self, most: int) -> None:
-        """Make an empty one, which lets all rows pass.
+    def __init__(self, most: int, recall: Callable[[], pa.Table | None] = _nothing) -> None:
+        """Make one.
 
         Args:
             most: fingerprints that are kept at most; with more, none are.
+            recall: gives what the last window has kept, or None when that does not count now. It is called for every
+                time at which rows are read, after that time was taken.
         """
         self._most = most
+        self._recall = recall
         self._connection = duckdb.connect(":memory:", config={"memory_limit": "192MB", "threads": 1})
         self._connection.execute("CREATE TABLE known (h UHUGEINT)")
-        self._knows = False
-        self.begin()
+        self._known = False
+        self._counts: dict[datetime, bool] = {}
+        self._kept: dict[int, tuple[datetime, pa.Table | None]] = {}
+        self._lock = threading.Lock()
 
-    def begin(self) -> None:
-        """Begin anew with the batch's first row: a read that broke off has left nothing."""
-        self._connection.execute("CREATE OR REPLACE TABLE kept (h UHUGEINT, ahead BOOLEAN)")
+    def close(self) -> None:
+        """Give back its memory."""
+        self._connection.close()
+
+    def sift(self, read_at: datetime) -> "Sifting":
+        """What the rows of one statement pass, for one thread.
+
+        Args:
+            read_at: when they are read.
+        """
+        with self._lock:
+            if read_at not in self._counts:
+                halves = self._recall()
+                if halves is not None and not self._known:
+                    self._connection.execute("INSERT INTO known SELECT (high::UHUGEINT << 64) | low FROM halves")
+                    self._known = True
+                self._counts[read_at] = halves is not None
+            return Sifting(self._connection.cursor(), self.room, drops=self._counts[read_at])
+
+    def room(self) -> int:
+        """How many fingerprints there is still room for; less than nothing when there were too many."""
+        pieces = [piece for _, piece in list(self._kept.values())]
+        if not self._most or any(piece is None for piece in pieces):
+            return -1
+        return self._most - sum(int(piece.num_rows) for piece in pieces if piece is not None)
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether there were more rows than are kept."""
+        return self._most > 0 and self.room() < 0
+
+    def take(self, statement: int, read_at: datetime, sifting: "Sifting") -> None:
+        """Keep what has passed a sifting, when its statement's rows have all landed, instead of what it kept before.
+
+        Args:
+            statement: number of the statement.
+            read_at: when its rows were read.
+            sifting: what they have passed; it ends.
+        """
+        found = sifting.found()
+        sifting.close()
+        with self._lock:
+            self._kept.pop(statement, None)
+            fits = found is not None and found.num_rows <= self.room()
+            self._kept[statement] = read_at, found if fits else None
+
+    def kept(self, read_at: Mapping[int, datetime]) -> pa.Table | None:
+        """What is kept of a batch: the fingerprints, and whether their rows are ahead of the window.
+
+        Rows of which two versions can have landed are not told apart by it, so it counts only where there are none:
+        where all statements have seen the source at one moment. And each must have been read here: what another process
+        has read, or this one as another attempt, is another sifting's.
+
+        Args:
+            read_at: when the rows of each statement were read that are in the batch.
+
+        Returns:
+            None where it does not count.
+        """
+        found = [self._kept.get(statement) for statement in read_at]
+        here = [piece[1] for piece, at in zip(found, read_at.values(), strict=True) if piece and piece[0] == at]
+        pieces = [piece for piece in here if piece is not None]
+        one_moment = len(set(read_at.values())) == 1
+        return pa.concat_tables(pieces) if one_moment and len(pieces) == len(read_at) else None
+
+
+class Sifting:
+    """What the rows of one statement pass; not for several threads at a time."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, room: Callable[[], int], *, drops: bool) -> None:
+        """Begin with the statement's first row.
+
+        Args:
+            connection: of the engine that knows what was kept; its own.
+            room: how many fingerprints there is room for.
+            drops: whether rows that are known are no news.
+        """
+        self._connection, self._room, self._drops = connection, room, drops
+        connection.execute("CREATE TEMP TABLE kept (h UHUGEINT, ahead BOOLEAN)")
         self._count = 0
         self.dropped = 0
         """Rows that are no news."""
-
-    def know(self, content: bytes) -> None:
-        """Take what the last window has kept.
-
-        Args:
-            content: as ``kept`` gives it.
-
-        Raises:
-            pa.ArrowException: it is damaged.
-        """
-        halves = pq.read_table(io.BytesIO(content), schema=_HALVES)
-        self._connection.execute("INSERT INTO known SELECT (high::UHUGEINT << 64) | low FROM halves")
-        self._knows = halves.num_rows > 0
 
     def close(self) -> None:
         """Give back its memory."""
@@ -68,8 +144,8 @@ class Sieve:
 
     @property
     def overflowed(self) -> bool:
-        """Whether there were more rows than are kept."""
-        return self._count > self._most
+        """Whether there were more rows than there is room for."""
+        return self._count > self._room()
 
     def news(self, rows: pa.RecordBatch, flags: pa.Array) -> pa.BooleanArray | None:
         """Which rows are news; None for all of them.
@@ -78,21 +154,19 @@ class Sieve:
             rows: as they land, ``_extracted_at`` last.
             flags: per row, an ``Again``.
         """
-        matters = Again(0)
-        if self._knows:
-            matters |= Again.LAST
-        if not self.overflowed:
-            matters |= Again.NEXT
+        keeps = not self.overflowed
+        matters = (Again.LAST if self._drops else _NOTHING) | (Again.NEXT if keeps else _NOTHING)
         looked_at = pc.not_equal(pc.bit_wise_and(flags, pa.scalar(matters.value, flags.type)), 0)
         places = pc.indices_nonzero(looked_at)
         if not len(places):
             return None
         self._make(rows.take(places), flags.take(places), places)
-        if not self.overflowed:
+        if keeps:
             self._keep()
-        if not self._knows:
+        if not self._drops:
             return None
-        found = self._connection.execute("SELECT n FROM made WHERE h IN (SELECT h FROM known)").to_arrow_table()
+        of_last = f"SELECT n FROM made WHERE flag & {Again.LAST.value} <> 0"  # noqa: S608
+        found = self._connection.execute(of_last + " AND h IN (SELECT h FROM known)").to_arrow_table()
         self.dropped += found.num_rows
         if not found.num_rows:
             return None
@@ -105,7 +179,7 @@ class Sieve:
         names = [f"c{number}" for number in range(len(values))]
         array = ", ".join(_text(name, value.type) for name, value in zip(names, values, strict=True))
         plain = pa.RecordBatch.from_arrays([*values, places, flags], names=[*names, "n", "flag"])
-        self._connection.execute("CREATE OR REPLACE TABLE made (n BIGINT, flag INTEGER, h UHUGEINT)")
+        self._connection.execute("CREATE OR REPLACE TEMP TABLE made (n BIGINT, flag INTEGER, h UHUGEINT)")
         for piece in _slices(plain):  # noqa: B007 - the engine finds it by its name
             self._connection.execute(f"INSERT INTO made SELECT n, flag, md5_number(json_array({array})) FROM piece")  # noqa: S608
 
@@ -114,27 +188,39 @@ class Sieve:
         [[count]] = self._connection.execute(f"INSERT INTO kept {kept}").fetchall()
         self._count += int(count)
         if self.overflowed:
-            self._connection.execute("CREATE OR REPLACE TABLE kept (h UHUGEINT, ahead BOOLEAN)")
+            self._connection.execute("CREATE OR REPLACE TEMP TABLE kept (h UHUGEINT, ahead BOOLEAN)")
 
-    def kept(self) -> tuple[bytes, int, int]:
-        """The fingerprints of what the next window reads again: a Parquet file, how many, how many ahead of the window.
+    def found(self) -> pa.Table | None:
+        """The fingerprints of what the next window reads again, and which of their rows are ahead of the window.
 
-        None of them where there were too many.
+        None where there were too many.
         """
-        counting = "SELECT count(*), count(*) FILTER (ahead) FROM kept"
-        [[rows, ahead]] = self._connection.execute(counting).fetchall()
-        halves = self._connection.execute(
-            "SELECT (h >> 64)::UBIGINT AS high, (h & 18446744073709551615::UHUGEINT)::UBIGINT AS low FROM kept"
-        )
-        content = io.BytesIO()
-        with pq.ParquetWriter(content, _HALVES, compression="none", use_dictionary=False) as writer:
-            for batch in halves.to_arrow_reader(_ROWS):
-                writer.write_batch(batch.cast(_HALVES))
-        return content.getvalue(), int(rows), int(ahead)
+        if self.overflowed:
+            return None
+        return self._connection.execute(
+            "SELECT (h >> 64)::UBIGINT AS high, (h & 18446744073709551615::UHUGEINT)::UBIGINT AS low, ahead FROM kept"
+        ).to_arrow_table()
+
+
+def written(kept: pa.Table) -> bytes:
+    """What ``Sieve.kept`` gives, as a Parquet file."""
+    content = io.BytesIO()
+    with pq.ParquetWriter(content, _HALVES, compression="none", use_dictionary=False) as writer:
+        writer.write_table(kept.select(_HALVES.names).cast(_HALVES), row_group_size=_ROWS)
+    return content.getvalue()
+
+
+def recalled(content: bytes) -> pa.Table:
+    """What the next window's sieve recalls of what was written.
+
+    Raises:
+        pa.ArrowException: it is damaged.
+    """
+    return pq.read_table(io.BytesIO(content), schema=_HALVES)
 
 
 def checksum(content: bytes) -> str:
-    """SHA-256 of what ``Sieve.kept`` gives, in hexadecimal digits."""
+    """SHA-256 of what ``written`` gives, in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -13,7 +13,7 @@ from services.core.arrow import conform
 from services.core.errors import TransientError
 from services.core.tables import Table
 from services.extractor.planning.plan import Plan
-from services.extractor.reading.sieve import Sieve
+from services.extractor.reading.sieve import Sifting
 from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation, TypeKind
 from services.extractor.source.clock import UNSEEN, SourceClock
 from services.extractor.source.cursor import CursorType
@@ -292,13 +292,13 @@ class Reader:
         return
 
     def read(
-        self, plan: Plan, statement: str, snapshot: None, read_at: datetime, counts: object, sieve: Sieve
+        self, plan: Plan, statement: str, snapshot: None, read_at: datetime, counts: object, sifting: Sifting
     ) -> Iterator[Any]:
         """As the real one's; breaks off where the history says so."""
         rows = self._process.outside("source.read", lambda: self._database.rows(statement))
         for batch in rows.combine_chunks().to_batches(max_chunksize=2):
             landing = conform(batch, plan.columns, plan.table, read_at)
-            news = sieve.news(landing, batch.column(len(plan.columns))) if plan.again else None
+            news = sifting.news(landing, batch.column(len(plan.columns))) if plan.again else None
             if news is not None:
                 self._database.drops(landing.filter(pc.invert(news)))
                 landing = landing.filter(news)

@@ -165,8 +165,9 @@ class Sifting:
             self._keep()
         if not self._drops:
             return None
-        of_last = f"SELECT n FROM made WHERE flag & {Again.LAST.value} <> 0"  # noqa: S608
-        found = self._connection.execute(of_last + " AND h IN (SELECT h FROM known)").to_arrow_table()
+        found = self._connection.execute(
+            "SELECT n FROM made WHERE flag & ? <> 0 AND h IN (SELECT h FROM known)", [Again.LAST.value]
+        ).to_arrow_table()
         self.dropped += found.num_rows
         if not found.num_rows:
             return None

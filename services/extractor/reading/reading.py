@@ -298,6 +298,7 @@ class Reading:
                     with self._foreign_tables_locked():
                         first = next(batches, None)
                     if first is None:
+                        self.sieve.take(0, read_at, sifting)
                         return Read(known=sifting.dropped, read_at={0: read_at})
                     if not begun:
                         begin()

@@ -10,7 +10,17 @@ import pytest
 
 from services.core.batch import Batch, BatchError, BatchState, Step
 from services.core.settings import CoreSettings
-from tests.integration.extractor_harness import LANDING, ROLE, SCHEMA, Bench, Finished, Place, incremental, place_on
+from tests.integration.extractor_harness import (
+    LANDING,
+    ROLE,
+    SCHEMA,
+    Bench,
+    Finished,
+    Place,
+    incremental,
+    place_on,
+    wait_until,
+)
 
 FINGERPRINTS = str(CoreSettings.model_fields["fingerprints_prefix"].default)
 TABLE = "paid"
@@ -238,8 +248,9 @@ def test_a_death_anywhere_leaves_no_fingerprints_of_rows_that_did_not_land(paid:
     assert not faults.exists()
     landed = _versions(paid)
     paid.merge()  # what had landed by then
-    paid.at_rest(killed=True)
+    wait_until("the lease's end", lambda: not paid.is_held(f"extract-{TABLE}"))
     paid.extract()
+    paid.at_rest(killed=True)
     assert [*landed, *_versions(paid)][-1:] == [1], "the change has landed, before the death or after it"
     paid.merge()
     assert paid.extract().outcome()["outcome"] == "no_changes"
@@ -289,3 +300,28 @@ def test_what_is_written_while_the_window_is_planned_lands_whatever_was_kept(pai
         paid.merge()
         running.execute("ROLLBACK")
     assert paid.extract().outcome()["outcome"] == "no_changes"
+
+
+@only_by_chunks
+def test_all_tasks_drop_what_is_no_news_and_what_they_have_read_together_keeps_nothing(paid: Bench) -> None:
+    """Each has read under a snapshot of its own: rows can be in the batch as two versions, of which bronze takes one."""
+    paid.database.gate_table(TABLE)
+    paid.declare(incremental(TABLE, COLUMNS, DAYS))
+    _settled(paid)
+    paid.database.run(f"UPDATE {SCHEMA}.{TABLE} SET v = 1 WHERE id = 1")
+    tasks = {"CLOUD_RUN_EXECUTION": "one", "CLOUD_RUN_TASK_COUNT": "2", "EXTRACT_READERS": "1"}
+    with paid.database.gate(200) as gate:
+        owner = paid.start(**tasks, CLOUD_RUN_TASK_INDEX="0")
+        gate.wait()
+        helper = paid.start(**tasks, CLOUD_RUN_TASK_INDEX="1")
+        helper.wait_for("extraction.helped")
+        gate.open()
+    finished = owner.finish()
+    assert (finished.exit_code, helper.finish().exit_code) == (0, 0)
+    assert (finished.outcome()["rows"], finished.outcome()["rows_known"]) == (1, 1029)
+    assert len(finished.events("fingerprints.none")) == 1
+    paid.merge()
+    assert paid.extract().outcome()["rows"] == 1030
+    paid.merge()
+    assert paid.extract().outcome()["outcome"] == "no_changes"
+    paid.at_rest()

@@ -304,7 +304,7 @@ def test_what_is_written_while_the_window_is_planned_lands_whatever_was_kept(pai
 
 @only_by_chunks
 def test_all_tasks_drop_what_is_no_news_and_what_they_have_read_together_keeps_nothing(paid: Bench) -> None:
-    """Each has read under a snapshot of its own: rows can be in the batch as two versions, of which bronze takes one."""
+    """Each read under a snapshot of its own: a row can be in the batch as two versions, of which bronze takes one."""
     paid.database.gate_table(TABLE)
     paid.declare(incremental(TABLE, COLUMNS, DAYS))
     _settled(paid)

@@ -26,6 +26,9 @@ _SLICE_BYTES = 4 * 1024 * 1024
 _ROWS = 65_536
 """Fingerprints that are handed over at a time."""
 
+_TOGETHER = 8_192
+"""Rows of which fingerprints are made together, where nothing waits for them: asking the engine has its price."""
+
 _HALVES = pa.schema([pa.field("high", pa.uint64(), nullable=False), pa.field("low", pa.uint64(), nullable=False)])
 
 _NOTHING = Again(0)
@@ -135,6 +138,8 @@ class Sifting:
         self._connection, self._room, self._drops = connection, room, drops
         connection.execute("CREATE TEMP TABLE kept (h UHUGEINT, ahead BOOLEAN)")
         self._count = 0
+        self._held: list[tuple[pa.RecordBatch, pa.Array]] = []
+        self._held_rows = self._held_bytes = 0
         self.dropped = 0
         """Rows that are no news."""
 
@@ -145,7 +150,7 @@ class Sifting:
     @property
     def overflowed(self) -> bool:
         """Whether there were more rows than there is room for."""
-        return self._count > self._room()
+        return self._count + self._held_rows > self._room()
 
     def news(self, rows: pa.RecordBatch, flags: pa.Array) -> pa.BooleanArray | None:
         """Which rows are news; None for all of them.
@@ -160,11 +165,12 @@ class Sifting:
         places = pc.indices_nonzero(looked_at)
         if not len(places):
             return None
+        if not self._drops:
+            self._hold(rows.take(places), flags.take(places))
+            return None
         self._make(rows.take(places), flags.take(places), places)
         if keeps:
             self._keep()
-        if not self._drops:
-            return None
         found = self._connection.execute(
             "SELECT n FROM made WHERE flag & ? <> 0 AND h IN (SELECT h FROM known)", [Again.LAST.value]
         ).to_arrow_table()
@@ -173,6 +179,22 @@ class Sifting:
             return None
         every = pa.arange(0, rows.num_rows).cast(places.type)
         return pc.invert(pc.is_in(every, value_set=found.column("n").combine_chunks()))
+
+    def _hold(self, rows: pa.RecordBatch, flags: pa.Array) -> None:
+        """Hold rows back whose fingerprints are to be kept, until there are some."""
+        self._held.append((rows, flags))
+        self._held_rows += rows.num_rows
+        self._held_bytes += rows.nbytes
+        if self._held_rows >= _TOGETHER or self._held_bytes >= _SLICE_BYTES:
+            self._keep_held()
+
+    def _keep_held(self) -> None:
+        held, self._held = self._held, []
+        self._held_rows = self._held_bytes = 0
+        if held:
+            rows = pa.concat_batches([rows for rows, _ in held])
+            self._make(rows, pa.concat_arrays([flags for _, flags in held]), pa.array(range(rows.num_rows), pa.int64()))
+            self._keep()
 
     def _make(self, rows: pa.RecordBatch, flags: pa.Array, places: pa.Array) -> None:
         """Fill the engine's table ``made`` with the fingerprints of some rows."""
@@ -198,6 +220,7 @@ class Sifting:
         """
         if self.overflowed:
             return None
+        self._keep_held()
         return self._connection.execute(
             "SELECT (h >> 64)::UBIGINT AS high, (h & 18446744073709551615::UHUGEINT)::UBIGINT AS low, ahead FROM kept"
         ).to_arrow_table()

@@ -132,6 +132,21 @@ def test_what_several_statements_have_read_at_one_moment_is_kept() -> None:
     assert not sieve.overflowed
 
 
+def test_of_many_rows_that_come_a_few_at_a_time_each_is_kept() -> None:
+    rows = [
+        batch(ONE, *({"id": n, "v": "a"} for n in range(start, start + 1_000))) for start in range(0, 20_000, 1_000)
+    ]
+    sieve = Sieve(20_000)
+    sifting = sieve.sift(READ_AT)
+    for some in rows:
+        passed(sifting, some, *([NEXT, Again(0)] * 500))
+    sieve.take(0, READ_AT, sifting)
+    kept = sieve.kept({0: READ_AT})
+    assert kept is not None
+    following = Sieve(1, lambda: recalled(written(kept))).sift(READ_AT)
+    assert [passed(following, some, *[LAST] * 1_000) for some in rows] == [[False, True] * 500] * 20
+
+
 def test_what_was_read_at_several_moments_or_elsewhere_is_not_kept() -> None:
     """Two versions of a row can have landed, and which of them bronze takes, fingerprints do not tell."""
     sieve = Sieve(10)

@@ -99,6 +99,11 @@ class Fingerprints(BaseModel):
     unannounced: str | None = Field(
         description="The table's last batch that no extraction announced, when this one was planned."
     )
+    read_at: AwareDatetime | None = Field(
+        default=None,
+        description="When the table was last read for them: for this batch, or by a later run that found no news. "
+        "None: when the batch was extracted.",
+    )
 
 
 class Batch(BaseModel):

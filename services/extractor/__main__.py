@@ -29,7 +29,10 @@ from services.core.tables import Mode, Table
 from services.core.telling import kind, told, where
 from services.extractor.contract.masking import mask_settings
 from services.extractor.dry_run import dry_run, show
-from services.extractor.extraction import Extractor, Outcome
+from services.extractor.extraction.extractor import Extractor
+from services.extractor.extraction.helping import help_others
+from services.extractor.extraction.outcome import Outcome
+from services.extractor.extraction.workplace import Workplace
 from services.extractor.memory import keep_little
 from services.extractor.progress import open_progress
 from services.extractor.reading.engine import Engine
@@ -85,10 +88,11 @@ def run(
         open_progress() as progress,
         holding(state.store, task.lease, run_id, settings.extract_lease, settings.extract_lease) as task_lease,
     ):
-        extractor = Extractor(settings, state, objects, run_id, task, task_lease, progress, engine, connections)
+        place = Workplace(settings, state, objects, run_id, task, task_lease, progress, engine, connections)
+        extractor = Extractor(place)
         outcomes = [extractor.extract(table, mode or table.mode, accepted=accepted) for table in task.own(tables)]
         if task.count > 1:
-            _help(extractor, tables)
+            _help(place, tables)
     failed = any(outcome.outcome == "failed" for outcome in outcomes)
     state.add_run(
         Run(
@@ -104,10 +108,10 @@ def run(
     return outcomes
 
 
-def _help(extractor: Extractor, tables: list[Table]) -> None:
+def _help(place: Workplace, tables: list[Table]) -> None:
     """Help the other tasks. Where that fails nothing is lost: a table's own task takes the chunks over."""
     try:
-        extractor.help(tables)
+        help_others(place, tables)
     except Exception as error:  # noqa: BLE001 - it is logged, but for words that can quote a value
         log.error("extraction.help_failed", reason=told(error), kind=kind(error), where=where(error))
 

@@ -8,6 +8,8 @@ stops a table.
 
 import io
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 
 from services.core.batch import Batch, Fingerprints
@@ -17,62 +19,70 @@ from services.core.settings import ExtractorSettings
 from services.core.state.state import PipelineState
 from services.core.storage import ObjectStore
 from services.core.telling import kind, told
-from services.extractor.planning.again import FORM, moved
-from services.extractor.planning.preparation import Prepared
-from services.extractor.reading.sieve import Sieve, checksum
+from services.extractor.planning.again import FORM, arrived
+from services.extractor.planning.plan import Plan
+from services.extractor.reading.reading import Read
+from services.extractor.reading.sieve import Sieve, checksum, recalled, written
 
 log = structlog.get_logger()
 
 
-def recall(settings: ExtractorSettings, state: PipelineState, objects: ObjectStore, tip: Batch, sieve: Sieve) -> None:
-    """Let a sieve know what the batch has kept that the window follows, where it still counts.
+def recall(settings: ExtractorSettings, state: PipelineState, objects: ObjectStore, plan: Plan) -> pa.Table | None:
+    """What the batch before has kept, where it counts for a read whose time was taken; None where it does not.
 
-    Asked after the time of the read was taken: a file that came before it is in landing/ now, or was noted.
+    A file that came before that time is in landing/ now, or was noted.
     """
+    if plan.tip is None:
+        return None
     try:
-        void = _arrived(settings, state, objects, tip.table) or moved(tip, state.progress(tip.table))
-        if void is None:
-            void = _know(settings, objects, tip, sieve)
+        tip = state.batch(plan.tip)
+        void = "its batch is gone" if tip is None else _arrived(settings, state, objects, tip)
+        if tip is not None and void is None:
+            found = _kept(settings, objects, tip)
+            if isinstance(found, pa.Table):
+                return found
+            void = found
     except Exception as error:  # noqa: BLE001 - it is logged, but for words that can quote a value
         void = f"they could not be read: {kind(error)}: {told(error)}"
-    if void is not None:
-        log.warning("fingerprints.void", of_batch=tip.id, reason=void, effect="rows that are read again land again")
+    log.warning("fingerprints.void", of_batch=plan.tip, reason=void, effect="rows that are read again land again")
+    return None
 
 
-def _arrived(settings: ExtractorSettings, state: PipelineState, objects: ObjectStore, table: str) -> str | None:
-    """What lies in landing/ for a table that no extraction has put there."""
+def _arrived(settings: ExtractorSettings, state: PipelineState, objects: ObjectStore, tip: Batch) -> str | None:
+    """What has come to a table since its tip that no extraction has put: it lies in landing/ or was noted."""
     for stored in objects.list(settings.landing_bucket, f"{settings.landing_prefix}/"):
         landed = parse_landed(settings.landing_prefix, stored.name)
         if landed is None:
-            ours = file_table(stored.name, [table]) is None
-        elif landed.table == table and landed.is_manifest:
+            ours = file_table(stored.name, [tip.table]) is None
+        elif landed.table == tip.table and landed.is_manifest:
             batch = state.batch(landed.batch_id)
             ours = batch is not None and batch.arrived_at is None
         else:
             ours = True
         if not ours:
             return f"{stored.name} came since"
-    return None
+    return arrived(tip, state.progress(tip.table))
 
 
-def _know(settings: ExtractorSettings, objects: ObjectStore, tip: Batch, sieve: Sieve) -> str | None:
+def _kept(settings: ExtractorSettings, objects: ObjectStore, tip: Batch) -> pa.Table | str:
+    """What a batch has kept, or why it cannot be had."""
     name = fingerprints_object(settings.fingerprints_prefix, tip.table, tip.id)
     content = objects.read(settings.landing_bucket, name)
     if content is None:
         return f"{name} is gone"
     if tip.fingerprints is None or checksum(content) != tip.fingerprints.sha256:
         return f"{name} is not what its batch has put"
-    sieve.know(content)
-    return None
+    return recalled(content)
 
 
-def keep(settings: ExtractorSettings, objects: ObjectStore, prepared: Prepared, sieve: Sieve) -> Fingerprints | None:
+def keep(
+    settings: ExtractorSettings, objects: ObjectStore, plan: Plan, read: Read, sieve: Sieve
+) -> Fingerprints | None:
     """Put the fingerprints of what the next window reads again; None where there are none.
 
     Returns:
         What the batch notes of them.
     """
-    plan = prepared.plan
     if sieve.overflowed:
         log.warning(
             "fingerprints.too_many",
@@ -81,9 +91,15 @@ def keep(settings: ExtractorSettings, objects: ObjectStore, prepared: Prepared, 
             cure="raise EXTRACT_FINGERPRINTS, or shorten cursor.lookback",
         )
         return None
-    if not sieve.keeps_any:
+    kept = sieve.kept(read.read_at)
+    if kept is None:
+        if plan.again:
+            reason = "several snapshots were read, or several processes have read"
+            log.info("fingerprints.none", reason=reason, effect="the next run lands again what it reads again")
         return None
-    content, rows, ahead = sieve.kept()
+    if not kept.num_rows:
+        return None
+    content = written(kept)
     name = fingerprints_object(settings.fingerprints_prefix, plan.table, plan.batch_id)
     try:
         objects.create(settings.landing_bucket, name, io.BytesIO(content), "application/vnd.apache.parquet")
@@ -93,11 +109,29 @@ def keep(settings: ExtractorSettings, objects: ObjectStore, prepared: Prepared, 
     return Fingerprints(
         form=FORM,
         columns=schema_fingerprint(plan.columns),
-        rows=rows,
-        ahead=ahead,
+        rows=kept.num_rows,
+        ahead=pc.sum(kept.column("ahead")).as_py(),
         sha256=checksum(content),
-        unannounced=prepared.progress.unannounced,
+        unannounced=plan.unannounced,
+        read_at=max(read.read_at.values()),
     )
+
+
+def count_on(state: PipelineState, plan: Plan, read: Read) -> None:
+    """After a read by chunks that found no news: what the batch before has kept goes on to count.
+
+    The chunks' times are noted as the table's, as if they had brought something. If this process dies before it is
+    said here that they did not, the next run lands again what it reads again.
+    """
+    if plan.tip is None:
+        return
+    until = max(read.read_at.values())
+
+    def read_again(tip: Batch) -> Batch:
+        kept = tip.fingerprints
+        return tip.model_copy(update={"fingerprints": kept and kept.model_copy(update={"read_at": until})})
+
+    state.change_batch(plan.tip, read_again)
 
 
 def forget_older(settings: ExtractorSettings, objects: ObjectStore, table: str, batch_id: str) -> None:

@@ -10,7 +10,17 @@ import pytest
 
 from services.core.batch import Batch, BatchError, BatchState, Step
 from services.core.settings import CoreSettings
-from tests.integration.extractor_harness import LANDING, ROLE, SCHEMA, Bench, Finished, Place, incremental, place_on
+from tests.integration.extractor_harness import (
+    LANDING,
+    ROLE,
+    SCHEMA,
+    Bench,
+    Finished,
+    Place,
+    incremental,
+    place_on,
+    wait_until,
+)
 
 FINGERPRINTS = str(CoreSettings.model_fields["fingerprints_prefix"].default)
 TABLE = "paid"
@@ -25,9 +35,15 @@ def place(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield place
 
 
+BY_STATEMENT, BY_CHUNKS = "by one statement", "by chunks"
+
+
 @pytest.fixture
-def paid(bench: Bench) -> Bench:
-    """A table of 1,000 rows of today, 20 of the day after tomorrow, 10 without a day, 500 of long ago."""
+def paid(bench: Bench, request: pytest.FixtureRequest) -> Bench:
+    """A table of 1,000 rows of today, 20 of the day after tomorrow, 10 without a day, 500 of long ago.
+
+    By one statement over an index, and by chunks, because nothing but reading all pages finds the rows.
+    """
     bench.database.run(
         f"CREATE TABLE {SCHEMA}.{TABLE} (id bigint PRIMARY KEY, v int NOT NULL DEFAULT 0, due date,"
         " amount numeric(18,2), note text)",
@@ -36,11 +52,18 @@ def paid(bench: Bench) -> Bench:
         f"INSERT INTO {SCHEMA}.{TABLE} SELECT g, 0, current_date + 2, g, NULL FROM generate_series(1001, 1020) g",
         f"INSERT INTO {SCHEMA}.{TABLE} SELECT g, 0, NULL, NULL, '' FROM generate_series(1021, 1030) g",
         f"INSERT INTO {SCHEMA}.{TABLE} SELECT g, 0, '2020-01-01', g, 'old' FROM generate_series(2001, 2500) g",
-        f"CREATE INDEX ON {SCHEMA}.{TABLE} (due)",
         f"GRANT SELECT ON {SCHEMA}.{TABLE} TO {ROLE}",
     )
+    if getattr(request, "param", BY_STATEMENT) == BY_STATEMENT:
+        bench.database.run(f"CREATE INDEX ON {SCHEMA}.{TABLE} (due)")
+    else:
+        bench.variables["EXTRACT_CHUNK_PAGES"] = "2"
     bench.declare(incremental(TABLE, COLUMNS, DAYS))
     return bench
+
+
+both_ways = pytest.mark.parametrize("paid", [BY_STATEMENT, BY_CHUNKS], indirect=True)
+only_by_chunks = pytest.mark.parametrize("paid", [BY_CHUNKS], indirect=True)
 
 
 def _landed(bench: Bench) -> list[int]:
@@ -64,6 +87,7 @@ def _settled(bench: Bench) -> Batch:
     return bench.batches(TABLE)[-1]
 
 
+@both_ways
 def test_a_second_run_without_changes_lands_nothing_and_leaves_nothing(paid: Bench) -> None:
     """On the boundary day of a date cursor, with null and future cursors; before, it landed 1,030 rows every time."""
     first = _settled(paid)
@@ -81,6 +105,7 @@ def test_a_second_run_without_changes_lands_nothing_and_leaves_nothing(paid: Ben
     paid.at_rest()
 
 
+@both_ways
 def test_of_a_thousand_rows_that_are_read_again_the_forty_that_changed_land(paid: Bench) -> None:
     _settled(paid)
     paid.database.run(f"UPDATE {SCHEMA}.{TABLE} SET v = 1 WHERE id % 25 = 0 AND id <= 1000")
@@ -110,6 +135,7 @@ def test_a_row_that_changes_and_changes_back_lands_both_times(paid: Bench, chang
     assert paid.extract().outcome()["outcome"] == "no_changes"
 
 
+@both_ways
 def test_a_batch_that_is_not_in_bronze_does_not_count(paid: Bench) -> None:
     """It can still fail; with a day's window, a later batch would hide the gap that it leaves."""
     paid.extract()
@@ -122,6 +148,7 @@ def test_a_batch_that_is_not_in_bronze_does_not_count(paid: Bench) -> None:
     assert paid.extract().outcome()["outcome"] == "no_changes"
 
 
+@both_ways
 def test_after_a_batch_that_failed_all_that_is_read_again_lands(paid: Bench) -> None:
     _settled(paid)
     paid.database.run(f"UPDATE {SCHEMA}.{TABLE} SET v = 1 WHERE id = 1")
@@ -137,6 +164,7 @@ def test_after_a_batch_that_failed_all_that_is_read_again_lands(paid: Bench) -> 
     assert paid.extract().outcome()["outcome"] == "no_changes"
 
 
+@both_ways
 def test_a_snapshot_lands_all_rows_and_keeps_what_the_next_window_reads_again(paid: Bench) -> None:
     _settled(paid)
     assert paid.extract("--mode", "snapshot").outcome()["rows"] == 1530
@@ -202,6 +230,7 @@ def test_more_fingerprints_than_are_kept_are_none_and_the_log_says_what_to_do(pa
     assert paid.extract(EXTRACT_FINGERPRINTS="1030").outcome()["outcome"] == "no_changes"
 
 
+@both_ways
 @pytest.mark.parametrize(
     "point",
     [
@@ -219,8 +248,9 @@ def test_a_death_anywhere_leaves_no_fingerprints_of_rows_that_did_not_land(paid:
     assert not faults.exists()
     landed = _versions(paid)
     paid.merge()  # what had landed by then
-    paid.at_rest(killed=True)
+    wait_until("the lease's end", lambda: not paid.is_held(f"extract-{TABLE}"))
     paid.extract()
+    paid.at_rest(killed=True)
     assert [*landed, *_versions(paid)][-1:] == [1], "the change has landed, before the death or after it"
     paid.merge()
     assert paid.extract().outcome()["outcome"] == "no_changes"
@@ -233,3 +263,65 @@ def test_a_death_anywhere_leaves_no_fingerprints_of_rows_that_did_not_land(paid:
 def _versions(bench: Bench) -> list[int]:
     """Of the row that changed, what is in landing/."""
     return [row["v"] for batch in bench.landed() for row in batch.rows() if row["id"] == 1]
+
+
+# --- by chunks only -------------------------------------------------------------------------------------------------
+
+
+def chunks_of(bench: Bench) -> set[str]:
+    """Numbers of the chunks that the newest batch's parts come from."""
+    return {part.object_name.split(".part-")[1][:5] for part in bench.only_batch().manifest.parts}
+
+
+@only_by_chunks
+def test_a_run_by_chunks_drops_and_keeps_in_every_chunk(paid: Bench) -> None:
+    assert paid.extract().outcome()["rows"] == 1530
+    assert len(chunks_of(paid)) >= 4
+    paid.merge()
+    paid.database.run(f"UPDATE {SCHEMA}.{TABLE} SET v = 1 WHERE id IN (1, 500, 1025)")
+    for _ in range(2):  # the second one has the rows' new places
+        outcome = paid.extract().outcome()
+        assert (outcome["rows"], outcome["rows_known"]) == (3, 1027)
+        paid.merge()
+        assert paid.extract().outcome()["outcome"] == "no_changes"
+        paid.database.run(f"UPDATE {SCHEMA}.{TABLE} SET v = v + 1 WHERE id IN (1, 500, 1025)")
+
+
+@only_by_chunks
+def test_what_is_written_while_the_window_is_planned_lands_whatever_was_kept(paid: Bench) -> None:
+    """Not all snapshots of the window may see it: where one does not, the version before can have landed."""
+    _settled(paid)
+    with paid.database.connect() as running:
+        running.execute("BEGIN")
+        running.execute("SELECT pg_current_xact_id()")
+        paid.database.run(f"UPDATE {SCHEMA}.{TABLE} SET v = v WHERE id = 1")
+        outcome = paid.extract().outcome()
+        assert (outcome["rows"], outcome["rows_known"]) == (1, 1029)
+        paid.merge()
+        running.execute("ROLLBACK")
+    assert paid.extract().outcome()["outcome"] == "no_changes"
+
+
+@only_by_chunks
+def test_all_tasks_drop_what_is_no_news_and_what_they_have_read_together_keeps_nothing(paid: Bench) -> None:
+    """Each read under a snapshot of its own: a row can be in the batch as two versions, of which bronze takes one."""
+    paid.database.gate_table(TABLE)
+    paid.declare(incremental(TABLE, COLUMNS, DAYS))
+    _settled(paid)
+    paid.database.run(f"UPDATE {SCHEMA}.{TABLE} SET v = 1 WHERE id = 1")
+    tasks = {"CLOUD_RUN_EXECUTION": "one", "CLOUD_RUN_TASK_COUNT": "2", "EXTRACT_READERS": "1"}
+    with paid.database.gate(200) as gate:
+        owner = paid.start(**tasks, CLOUD_RUN_TASK_INDEX="0")
+        gate.wait()
+        helper = paid.start(**tasks, CLOUD_RUN_TASK_INDEX="1")
+        helper.wait_for("extraction.helped")
+        gate.open()
+    finished = owner.finish()
+    assert (finished.exit_code, helper.finish().exit_code) == (0, 0)
+    assert (finished.outcome()["rows"], finished.outcome()["rows_known"]) == (1, 1029)
+    assert len(finished.events("fingerprints.none")) == 1
+    paid.merge()
+    assert paid.extract().outcome()["rows"] == 1030
+    paid.merge()
+    assert paid.extract().outcome()["outcome"] == "no_changes"
+    paid.at_rest()

@@ -13,6 +13,15 @@ Why nothing is lost by that. Fingerprints count only where their batch, the *tip
 So when it was planned, the newest version of each of its rows in bronze was what it landed, or what its own tip had
 kept; and no batch that is still on its way was read later than that version. A version that comes from elsewhere, and
 was read in between, cannot be there. What does not count is read and lands, as if nothing had been kept.
+
+A window that is read by chunks can be read under several snapshots, by several processes, at several times. So a row
+can be in it as two versions, and the later one lands whatever was kept: B was read and lands, and what is read later is
+A again, which the tip has kept. Dropped is only what every snapshot of the window has seen, if it saw the row's page:
+versions by transactions that had all ended before the first was taken. Where such a version is found, no other one of
+its row was to be seen under any earlier snapshot of the window, so none was read before it. And what was kept is asked
+for anew at each time of reading, for a file can have come between two.
+
+For the same reason only a batch that saw the source at one moment keeps fingerprints (``reading.sieve``).
 """
 
 from enum import IntFlag
@@ -38,19 +47,22 @@ class Again(IntFlag):
     """It is beyond the window's end."""
 
 
-def again_flag(cursor: SettledCursor, window: Window, kept: Fingerprints | None) -> str:
+def again_flag(cursor: SettledCursor, window: Window, kept: Fingerprints | None, newer: str | None = None) -> str:
     """SQL expression of a row's ``Again``.
 
     Args:
         cursor: the table's.
         window: what is read now.
         kept: what the last window has kept; None for nothing.
+        newer: where the window is read by chunks, the SQL condition of the row versions that not all its snapshots see.
     """
     is_null = f"{cursor.sql} IS NULL"
     following = [cursor.after(window.high), *([is_null] if cursor.declared.nulls == "every_run" else [])]
     before: list[str] = []
     if kept is not None and window.low is not None:
         before = ["true"] if kept.ahead else [cursor.until(window.low), is_null]
+        if newer is not None:
+            before = [f"({' OR '.join(before)}) AND NOT ({newer})"]
     flags = (
         (Again.NEXT, following),
         (Again.LAST, before),
@@ -85,13 +97,13 @@ def void(
         return "the source or its declaration is another"
     if kept.form != FORM:
         return "this release makes others"
-    return moved(tip, progress)
-
-
-def moved(tip: Batch, progress: TableProgress) -> str | None:
-    """What has come to a table since its tip was planned; None for nothing."""
-    if progress.extracted_at != tip.extracted_at:
+    if progress.extracted_at != (kept.read_at or tip.extracted_at):
         return "the table was read since: by a snapshot, or by a batch that failed"
+    return arrived(tip, progress)
+
+
+def arrived(tip: Batch, progress: TableProgress) -> str | None:
+    """What has come to a table from elsewhere since its tip was planned, and was noted; None for nothing."""
     if tip.fingerprints is None or progress.unannounced != tip.fingerprints.unannounced:
         return "a file came since, or a batch that no extraction announced"
     return None

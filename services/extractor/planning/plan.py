@@ -44,6 +44,10 @@ class Plan(BaseModel):
     columns: list[ManifestColumn] = Field(description="The columns that the SELECT gives, in order.")
     flags: list[str] = Field(description="Columns whose flag 'could not be held' follows them, in order.")
     again: bool = Field(default=False, description="Whether an ``Again`` follows, the last column.")
+    tip: str | None = Field(default=None, description="The batch before it, whose fingerprints tell what is no news.")
+    unannounced: str | None = Field(
+        default=None, description="The table's last batch that no extraction announced, when it was planned."
+    )
     bounds: list[int] = Field(description="First page of every chunk; empty when the table is read by one statement.")
     layout: str = Field(description="Storage's layout that the bounds belong to.")
     server: Server | None = Field(default=None, description="The server that it was made on; it is read there.")
@@ -61,8 +65,7 @@ class Plan(BaseModel):
         """
         conditions = [self._pages(chunk)] if chunk is not None else []
         if newer_than is not None:
-            # Transaction ids of rows have 32 bits and wrap around: half of the circle is newer.
-            conditions.append(f"(xmin::text::bigint - {newer_than % _XIDS} + {_XIDS}) % {_XIDS} < {_XIDS // 2}")
+            conditions.append(not_older(newer_than))
         if self.condition:
             conditions.append(self.condition)
         return self.select + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
@@ -87,6 +90,15 @@ class ChunkResult(BaseModel):
     oldest_running: int = Field(description="Oldest transaction that was running at that snapshot.")
     parts: list[Part]
     unrepresentable: dict[str, int] = Field(default_factory=dict)
+    known: int = Field(default=0, description="Rows that did not land, because they are no news.")
+
+
+def not_older(transaction: int) -> str:
+    """SQL condition of row versions by transactions that are not older than one.
+
+    Their ids have 32 bits in rows, and wrap around: half of the circle is newer.
+    """
+    return f"(xmin::text::bigint - {transaction % _XIDS} + {_XIDS}) % {_XIDS} < {_XIDS // 2}"
 
 
 def page_bounds(storage: Storage, chunk_pages: int, *, everything: bool) -> list[int]:

@@ -21,7 +21,7 @@ from services.extractor.planning.again import again_flag, void
 from services.extractor.planning.change import Change, Decision, Verdict, changes, decide
 from services.extractor.planning.cursor import SettledCursor, settle_cursor
 from services.extractor.planning.key import look_at_key, refuse_doubled
-from services.extractor.planning.plan import Plan, page_bounds
+from services.extractor.planning.plan import Plan, not_older, page_bounds
 from services.extractor.planning.promise import Blindness, Does, check_lookback, keeps_a_distance, unseen
 from services.extractor.planning.seen import ask, see
 from services.extractor.planning.window import (
@@ -70,8 +70,6 @@ class Prepared:
     cursor: SettledCursor | None
     unseen: list[str]
     """What could not be seen of the rows that are still to come, or of the key, for people."""
-    tip: Batch | None
-    """The batch that the window follows, if the fingerprints that it has kept count."""
     missing_index: str | None
     """The CREATE INDEX statement that would make windows cheap; None when there is nothing to say."""
 
@@ -180,21 +178,22 @@ def prepare(
             source.lock_foreign(plan.foreign_tables)  # within its time; the count itself may take longer
             refuse_doubled(source, table, plan.condition)
         missing = _missing_index(source, table, cursor, plan, window, mode, storage, estimate)
-    # Without a key nobody could tell a row that two snapshots saw from two rows: one statement, one snapshot.
-    everything = bool(table.key) and (mode is Mode.SNAPSHOT or window.low is None or "Seq Scan" in estimate.scans)
-    bounds = page_bounds(storage, settings.extract_chunk_pages, everything=everything)
+        # Without a key nobody could tell a row that two snapshots saw from two rows: one statement, one snapshot.
+        everything = bool(table.key) and (mode is Mode.SNAPSHOT or window.low is None or "Seq Scan" in estimate.scans)
+        bounds = page_bounds(storage, settings.extract_chunk_pages, everything=everything)
+        if cursor is not None and table.mode is Mode.INCREMENTAL and settings.extract_fingerprints:
+            tip = _tip(state, reached, mode, window, progress, before, seen, plan)
+            newer = not_older(source.oldest_running()) if tip and bounds else None
+            flag = again_flag(cursor, window, tip.fingerprints if tip else None, newer)
+            plan = _flagged(table, plan, [read for read, _ in landed], flag, tip)
     # Orders row versions: later than the extraction before, whatever the source's clock does.
-    tip = None
-    if cursor is not None and table.mode is Mode.INCREMENTAL and settings.extract_fingerprints:
-        planned = plan.model_copy(update={"bounds": bounds})
-        tip = _tip(state, reached, mode, window, progress, before, seen, planned)
-        flag = again_flag(cursor, window, tip.fingerprints if tip else None)
-        plan = plan if bounds else _flagged(table, plan, [read for read, _ in landed], flag)
     extracted_at = clock.now.astimezone(UTC)
     if progress.extracted_at is not None:
         extracted_at = max(extracted_at, progress.extracted_at + timedelta(microseconds=1))
     return Prepared(
-        plan=plan.model_copy(update={"bounds": bounds, "estimated_rows": estimate.rows}),
+        plan=plan.model_copy(
+            update={"bounds": bounds, "estimated_rows": estimate.rows, "unannounced": progress.unannounced}
+        ),
         window=window,
         decision=decision,
         seen=seen,
@@ -204,7 +203,6 @@ def prepare(
         drift=settled.differences,
         source=source,
         cursor=cursor,
-        tip=tip,
         unseen=[*(blindness.said for blindness in blind), *([uncertain] if uncertain else [])],
         missing_index=missing,
     )
@@ -225,18 +223,17 @@ def _tip(
     if tip is None or tip.fingerprints is None:
         return None
     reason = void(tip, window, progress, before, now, schema_fingerprint(plan.columns))
-    if plan.bounds:
-        reason = "this window is read by chunks"
     if reason is not None:
         log.info("fingerprints.void", of_batch=tip.id, reason=reason, effect="rows that are read again land again")
     return tip if reason is None else None
 
 
-def _flagged(table: Table, plan: Plan, reads: list[Read], flag: str) -> Plan:
+def _flagged(table: Table, plan: Plan, reads: list[Read], flag: str, tip: Batch | None) -> Plan:
     """The plan with a flag behind each row, if PostgreSQL takes one more expression."""
     if len(reads) + len(plan.flags) >= MOST_EXPRESSIONS:
         return plan
-    return plan.model_copy(update={"select": select_list(table, reads, flag)[0], "again": True})
+    select, _ = select_list(table, reads, flag)
+    return plan.model_copy(update={"select": select, "again": True, "tip": tip.id if tip else None})
 
 
 def _manifest_column(read: Read, source_type: str | None) -> ManifestColumn:

@@ -13,7 +13,7 @@ from services.extractor.planning.plan import Plan
 from services.extractor.reading.engine import Engine, Session
 from services.extractor.reading.failure import EngineFailed, RowsTooWide
 from services.extractor.reading.guard import check_server
-from services.extractor.reading.sieve import Sieve
+from services.extractor.reading.sieve import Sifting
 from services.extractor.source.locks import SECOND_WAIT, foreign_locks, opening
 from services.extractor.source.server import answered, asking
 from services.extractor.source.session import Snapshot
@@ -43,7 +43,7 @@ class Reader:
         snapshot: Snapshot | None,
         read_at: datetime,
         counts: Counter[str],
-        sieve: Sieve | None = None,
+        sifting: Sifting | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Stream a statement's rows as batches of the plan's columns, in memory that grows with no table and no row.
 
@@ -55,7 +55,7 @@ class Reader:
             snapshot: the snapshot to read under; None for one of its own, taken once what is read is locked.
             read_at: value of ``_extracted_at``.
             counts: per column, the values that could not be held; added to.
-            sieve: tells what is no news, and is left out, in a plan whose rows have an ``Again``.
+            sifting: tells what is no news, and is left out, in a plan whose rows have an ``Again``.
 
         Raises:
             ConfigurationError: the session does not keep what was set.
@@ -65,7 +65,7 @@ class Reader:
         """
         came = Counter[str]()
         try:
-            yield from self._read(plan, statement, snapshot, read_at, counts, sieve, came)
+            yield from self._read(plan, statement, snapshot, read_at, counts, sifting, came)
         except RowsTooWide:
             self.close()
             self._engine.read_by_bytes(plan.table)
@@ -81,7 +81,7 @@ class Reader:
             raise
         else:
             return
-        yield from self.read(plan, statement, snapshot, read_at, counts, sieve)
+        yield from self.read(plan, statement, snapshot, read_at, counts, sifting)
 
     def _read(
         self,
@@ -90,7 +90,7 @@ class Reader:
         snapshot: Snapshot | None,
         read_at: datetime,
         counts: Counter[str],
-        sieve: Sieve | None,
+        sifting: Sifting | None,
         came: Counter[str],
     ) -> Iterator[pa.RecordBatch]:
         if self._session is None:
@@ -103,7 +103,7 @@ class Reader:
                 continue
             came["rows"] += batch.num_rows
             landing = conform(batch, plan.columns, plan.table, read_at)
-            news = sieve.news(landing, batch.column(width + len(plan.flags))) if sieve and plan.again else None
+            news = sifting.news(landing, batch.column(width + len(plan.flags))) if sifting and plan.again else None
             if news is not None:
                 batch, landing = batch.filter(news), landing.filter(news)
             for offset, name in enumerate(plan.flags):

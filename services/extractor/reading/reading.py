@@ -31,7 +31,7 @@ from services.extractor.reading.engine import Engine
 from services.extractor.reading.failure import EngineFailed, RowsTooWide
 from services.extractor.reading.guard import SourceRewritten, check_server, check_storage
 from services.extractor.reading.reader import Reader
-from services.extractor.reading.sieve import Sieve
+from services.extractor.reading.sieve import Sieve, Sifting
 from services.extractor.reading.work import Claim, Work
 from services.extractor.source.database import Source, open_source
 from services.extractor.source.errors import translated
@@ -86,11 +86,17 @@ class Read:
 
     parts: list[Part] = field(default_factory=list)
     unrepresentable: Counter[str] = field(default_factory=Counter)
+    known: int = 0
+    """Rows that are no news."""
+    read_at: dict[int, datetime] = field(default_factory=dict)
+    """Per statement, when its rows were read."""
 
-    def add(self, result: ChunkResult) -> None:
-        """Add what came of a chunk."""
-        self.parts += result.parts
-        self.unrepresentable.update(result.unrepresentable)
+    def add(self, statement: int, read_at: datetime, more: "ChunkResult | Read") -> None:
+        """Add what came of a statement, a chunk's or all the catch-up's."""
+        self.parts += more.parts
+        self.unrepresentable.update(more.unrepresentable)
+        self.known += more.known
+        self.read_at[statement] = read_at
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,8 @@ class Reading:
     hold: Callable[[], None]
     """Raises LeaseLost when this process may no longer work on the batch."""
     troubled: Troubled
+    sieve: Sieve
+    """What tells news."""
 
     def _put(
         self,
@@ -137,17 +145,17 @@ class Reading:
     def _chunks(self, work: Work, sessions: Sessions, stop: threading.Event) -> int:
         reader = Reader(self.engine)
         read = 0
-        landing: tuple[Claim, ChunkResult, list[Future[Part]]] | None = None
+        landing: tuple[Claim, ChunkResult, list[Future[Part]], Sifting] | None = None
         try:
             while not stop.is_set() and (claim := work.claim()) is not None:
                 now = self._chunk(reader, work, claim, sessions)
                 # The parts of one chunk are uploaded while the next is read.
                 if landing is not None:
-                    _landed(work, *landing)
+                    self._landed(work, *landing)
                 landing = now
                 read += 1
             if landing is not None:
-                _landed(work, *landing)
+                self._landed(work, *landing)
         except BaseException:
             stop.set()
             raise
@@ -157,16 +165,17 @@ class Reading:
 
     def _chunk(
         self, reader: Reader, work: Work, claim: Claim, sessions: Sessions
-    ) -> tuple[Claim, ChunkResult, list[Future[Part]]]:
+    ) -> tuple[Claim, ChunkResult, list[Future[Part]], Sifting]:
         for attempt in attempts(self.most_attempts, self.troubled):
             with attempt:
                 if attempt.retry_state.attempt_number > 1:
                     claim = work.again(claim)
                 snapshot = self.snapshot(sessions)
+                sifting = self.sieve.sift(snapshot.read_at)
                 counts: Counter[str] = Counter()
                 statement = self.plan.statement(claim.chunk)
                 futures = self._put(
-                    self._batches(reader, statement, sessions, snapshot, counts, snapshot.read_at),
+                    self._batches(reader, statement, sessions, snapshot, counts, snapshot.read_at, sifting),
                     lambda piece: self.landing.part_name(claim.chunk, piece, claim.attempt),  # noqa: B023
                 )
         result = ChunkResult(
@@ -175,8 +184,16 @@ class Reading:
             oldest_running=snapshot.oldest_running,
             parts=[],
             unrepresentable=dict(+counts),
+            known=sifting.dropped,
         )
-        return claim, result, futures
+        return claim, result, futures, sifting
+
+    def _landed(
+        self, work: Work, claim: Claim, result: ChunkResult, futures: list[Future[Part]], sifting: Sifting
+    ) -> None:
+        parts = [future.result() for future in futures]
+        work.done(claim, result.model_copy(update={"parts": parts}))
+        self.sieve.take(claim.chunk, result.read_at, sifting)
 
     def _batches(
         self,
@@ -186,7 +203,7 @@ class Reading:
         snapshot: Snapshot | None,
         counts: Counter[str],
         read_at: datetime,
-        sieve: Sieve | None = None,
+        sifting: Sifting | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """What a statement gives; what breaks it off is told apart.
 
@@ -196,7 +213,7 @@ class Reading:
             TransientError: the source broke off.
         """
         try:
-            yield from reader.read(self.plan, statement, snapshot, read_at, counts, sieve)
+            yield from reader.read(self.plan, statement, snapshot, read_at, counts, sifting)
         except EngineFailed as failed:
             if sessions is not None and snapshot is not None and (found := sessions.check(snapshot)) is not None:
                 words = f"{found}: {failed.words}" if failed.passing else found
@@ -230,7 +247,7 @@ class Reading:
         check_storage(self.plan, source.storage(table))
 
     def catch_up(self, newer_than: int, sessions: Sessions) -> Read:
-        """Search all pages for row versions that an earlier snapshot may not have seen (see ``plan``).
+        """Search all pages for row versions that an earlier snapshot may not have seen (see ``plan``), and land them.
 
         Raises:
             DataError: a value does not fit.
@@ -247,7 +264,7 @@ class Reading:
         reader = Reader(self.engine)
         first = len(self.plan.bounds)
         distinct = int(snapshot.read_at.timestamp() * 1_000_000)  # another snapshot's parts have other names
-        read = Read()
+        read = Read(read_at={first: snapshot.read_at})
         try:
             for chunk in range(first):
                 statement = self.plan.statement(chunk, newer_than)
@@ -258,13 +275,12 @@ class Reading:
             reader.close()
         return read
 
-    def stream(self, read_at: datetime, begin: Callable[[], None], sieve: Sieve) -> Read | None:
-        """Read everything by one statement; None when there is no news, and then nothing was written anywhere.
+    def stream(self, read_at: datetime, begin: Callable[[], None]) -> Read:
+        """Read everything by one statement; without news there are no parts, and nothing was written anywhere.
 
         Args:
             read_at: value of ``_extracted_at``: not later than now.
             begin: called once, before the first part is put.
-            sieve: what tells news.
 
         Raises:
             DataError: a value does not fit.
@@ -276,13 +292,14 @@ class Reading:
                 number = attempt.retry_state.attempt_number
                 counts: Counter[str] = Counter()
                 reader = Reader(self.engine)
-                sieve.begin()
+                sifting = self.sieve.sift(read_at)
                 try:
-                    batches = self._batches(reader, self.plan.statement(), None, None, counts, read_at, sieve)
+                    batches = self._batches(reader, self.plan.statement(), None, None, counts, read_at, sifting)
                     with self._foreign_tables_locked():
                         first = next(batches, None)
                     if first is None:
-                        return None
+                        self.sieve.take(0, read_at, sifting)
+                        return Read(known=sifting.dropped, read_at={0: read_at})
                     if not begun:
                         begin()
                         begun = True
@@ -292,7 +309,9 @@ class Reading:
                     )
                 finally:
                     reader.close()
-                return Read([future.result() for future in futures], counts)
+                parts = [future.result() for future in futures]
+                self.sieve.take(0, read_at, sifting)
+                return Read(parts, counts, sifting.dropped, {0: read_at})
         raise AssertionError  # attempts() ends with a result or the last error
 
     @contextmanager
@@ -304,8 +323,3 @@ class Reading:
         with open_source(self.info) as source:
             source.lock_foreign(self.plan.foreign_tables)
             yield
-
-
-def _landed(work: Work, claim: Claim, result: ChunkResult, futures: list[Future[Part]]) -> None:
-    parts = [future.result() for future in futures]
-    work.done(claim, result.model_copy(update={"parts": parts}))

@@ -200,6 +200,14 @@ class Source:
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         return str(row[0]), int(row[1])
 
+    def oldest_running(self) -> int:
+        """The oldest transaction that runs now: what all earlier ones did, every later snapshot sees."""
+        row = self._connection.execute(
+            "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint"
+        ).fetchone()
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        return int(row[0])
+
     def time(self) -> datetime:
         """The server's time."""
         row = self._connection.execute("SELECT pg_catalog.clock_timestamp()").fetchone()

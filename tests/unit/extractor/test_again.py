@@ -13,6 +13,7 @@ from services.core.tables import Cursor, Mode
 from services.core.window import Window
 from services.extractor.planning.again import FORM, Again, again_flag, void
 from services.extractor.planning.cursor import CursorKind, SettledCursor
+from services.extractor.planning.plan import not_older
 from services.extractor.planning.window import predicate
 
 DAY = datetime(2026, 11, 26, tzinfo=UTC)
@@ -156,6 +157,19 @@ def test_where_the_last_window_has_read_ahead_all_rows_can_be_known() -> None:
     ahead = KEPT.model_copy(update={"ahead": 1})
     window = Window(low=DAY - timedelta(days=2), high=DAY)
     assert all(Again.LAST in flag for flag in flags(DATES, window, ahead, CursorKind.DAY, *VALUES))
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_of_versions_that_not_all_snapshots_of_a_window_see_none_is_taken_for_known(ahead: int) -> None:
+    """Another version of the row can have been read under one that does not, and lands."""
+    kept, window = KEPT.model_copy(update={"ahead": ahead}), Window(low=DAY, high=DAY)
+    flag = again_flag(SettledCursor(DATES, CursorKind.DAY), window, kept, not_older(2**32 + 100))
+    xids = {99: True, 100: False, 101: False, 2**31 + 99: False, 2**31 + 100: True, 2**32 - 1: True}
+    rows = ", ".join(f"(DATE '2026-11-26', {xid})" for xid in xids)
+    with duckdb.connect(":memory:") as engine:
+        found = engine.execute(f"SELECT xmin, {flag} FROM (VALUES {rows}) AS rows (c, xmin)").fetchall()
+    assert {xid: Again.LAST in Again(flag) for xid, flag in found} == xids
+    assert all(Again.NEXT in Again(flag) for _, flag in found), "they are kept all the same"
 
 
 def test_nulls_that_only_snapshots_read_are_not_read_again() -> None:

@@ -1,6 +1,7 @@
 """Fingerprints as objects: when they are believed, and that nothing about them makes a run fail."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,11 +19,12 @@ from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
 from services.core.tables import ColumnType
 from services.extractor import fingerprints
-from services.extractor.planning.again import FORM, Again
-from services.extractor.reading.sieve import Sieve, checksum
+from services.extractor.planning.again import FORM, Again, void
+from services.extractor.reading.reading import Read
+from services.extractor.reading.sieve import Sieve, checksum, written
 from tests.unit.extractor.history.bucket import BUCKET, LANDING, Bucket
-from tests.unit.extractor.test_again import PROGRESS, TIP
-from tests.unit.extractor.test_sieve import ONE, batch
+from tests.unit.extractor.test_again import PROGRESS, READ_AT, SEEN, TIP, WINDOW
+from tests.unit.extractor.test_sieve import ONE, batch, kept_of
 
 ROWS = batch(ONE, {"id": 1, "v": "a"}, {"id": 2, "v": "b"})
 OTHER = "20261126T130000000000Z-00000002"
@@ -36,12 +38,8 @@ class Scene:
         self.settings, self.bucket = settings, Bucket()
         self.state = PipelineState(SqliteStore(Path(":memory:")))
         self.state.store.create("tables", "t", PROGRESS.model_dump(mode="json"))
-        sieve = Sieve(10)
-        sieve.news(ROWS, pa.array([Again.NEXT.value] * 2, pa.int32()))
-        content, rows, ahead = sieve.kept()
-        kept = Fingerprints(
-            form=FORM, columns="columns", rows=rows, ahead=ahead, sha256=checksum(content), unannounced=None
-        )
+        content = written(kept_of(ROWS))
+        kept = Fingerprints(form=FORM, columns="columns", rows=2, ahead=0, sha256=checksum(content), unannounced=None)
         self.tip = TIP.model_copy(update={"fingerprints": kept})
         self.state.create_batch(self.tip)
         self.put(fingerprints_object(settings.fingerprints_prefix, "t", self.tip.id), content)
@@ -51,10 +49,9 @@ class Scene:
 
     def known(self) -> int:
         """How many of the two rows are no news."""
-        sieve = Sieve(10)
-        fingerprints.recall(self.settings, self.state, cast(Any, self.bucket), self.tip, sieve)
-        sieve.news(ROWS, pa.array([Again.LAST.value] * 2, pa.int32()))
-        return sieve.dropped
+        plan = cast(Any, SimpleNamespace(tip=self.tip.id))
+        known = fingerprints.recall(self.settings, self.state, cast(Any, self.bucket), plan)
+        return 0 if known is None else known.num_rows
 
 
 @pytest.fixture
@@ -124,29 +121,68 @@ def test_a_bucket_that_does_not_answer_makes_them_void_and_the_run_goes_on(
     assert [line["event"] for line in logged] == ["fingerprints.void"]
 
 
-def _prepared(scene: Scene) -> Any:
-    plan = SimpleNamespace(table="t", batch_id=OTHER, columns=[ManifestColumn(name="id", type=ColumnType.INT64)])
-    return SimpleNamespace(plan=plan, progress=scene.state.progress("t"))
+PLAN: Any = SimpleNamespace(
+    table="t",
+    batch_id=OTHER,
+    columns=[ManifestColumn(name="id", type=ColumnType.INT64)],
+    again=True,
+    tip=TIP.id,
+    unannounced="a file",
+)
+READ = Read(read_at={0: READ_AT})
+
+
+def _sieve(*flags: Again) -> Sieve:
+    """What the rows have passed."""
+    sieve = Sieve(10)
+    sifting = sieve.sift(READ_AT)
+    sifting.news(ROWS.slice(0, len(flags)), pa.array([flag.value for flag in flags], pa.int32()))
+    sieve.take(0, READ_AT, sifting)
+    return sieve
 
 
 def test_what_cannot_be_put_is_not_noted(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    sieve = Sieve(10)
-    sieve.news(ROWS, pa.array([Again.NEXT.value, (Again.NEXT | Again.AHEAD).value], pa.int32()))
-    kept = fingerprints.keep(scene.settings, cast(Any, scene.bucket), _prepared(scene), sieve)
+    sieve = _sieve(Again.NEXT, Again.NEXT | Again.AHEAD)
+    kept = fingerprints.keep(scene.settings, cast(Any, scene.bucket), PLAN, READ, sieve)
     assert kept is not None
-    assert (kept.rows, kept.ahead, kept.unannounced) == (2, 1, None)
+    assert (kept.rows, kept.ahead, kept.unannounced, kept.read_at) == (2, 1, "a file", READ_AT)
 
     def forbidden(*_: object) -> None:
         raise PermissionError("forbidden")
 
     monkeypatch.setattr(scene.bucket, "create", forbidden)
-    assert fingerprints.keep(scene.settings, cast(Any, scene.bucket), _prepared(scene), sieve) is None
+    assert fingerprints.keep(scene.settings, cast(Any, scene.bucket), PLAN, READ, sieve) is None
 
 
 def test_where_nothing_is_read_again_nothing_is_put(scene: Scene) -> None:
     before = dict(scene.bucket.objects)
-    assert fingerprints.keep(scene.settings, cast(Any, scene.bucket), _prepared(scene), Sieve(10)) is None
+    assert fingerprints.keep(scene.settings, cast(Any, scene.bucket), PLAN, READ, _sieve(Again(0))) is None
     assert scene.bucket.objects == before
+
+
+def test_of_a_read_under_several_snapshots_nothing_is_put(scene: Scene) -> None:
+    before, read = dict(scene.bucket.objects), Read(read_at={0: READ_AT, 1: READ_AT + timedelta(seconds=1)})
+    with capture_logs() as logged:
+        assert fingerprints.keep(scene.settings, cast(Any, scene.bucket), PLAN, read, _sieve(Again.NEXT)) is None
+    assert [line["event"] for line in logged] == ["fingerprints.none"]
+    assert scene.bucket.objects == before
+
+
+def test_after_a_read_by_chunks_without_news_the_batch_before_counts_on(scene: Scene) -> None:
+    """The chunks' times are noted in the state, as if they had brought something."""
+    later = READ_AT + timedelta(minutes=1)
+    scene.state.take_time("t", later)
+
+    def counts() -> bool:
+        tip = scene.state.batch(TIP.id)
+        assert tip is not None
+        return void(tip, WINDOW, scene.state.progress("t"), SEEN, SEEN, "columns") is None
+
+    assert not counts()
+    fingerprints.count_on(scene.state, PLAN, Read(read_at={0: READ_AT, 1: later}))
+    assert counts()
+    scene.state.take_time("t", later)
+    assert not counts(), "something was read after it"
 
 
 def test_older_ones_of_the_table_are_deleted_and_nothing_else(scene: Scene) -> None:

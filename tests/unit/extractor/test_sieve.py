@@ -6,7 +6,6 @@ from decimal import Context, Decimal
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +14,7 @@ from services.core.arrow import ARROW_TYPES, arrow_schema
 from services.core.manifest import ManifestColumn
 from services.core.tables import ColumnType
 from services.extractor.planning.again import FORM, Again
-from services.extractor.reading.sieve import Sieve
+from services.extractor.reading.sieve import Sieve, Sifting, recalled, written
 
 READ_AT = datetime(2026, 11, 26, 12, tzinfo=UTC)
 COLUMNS = [ManifestColumn(name=type_.value.lower(), type=type_) for type_ in ColumnType]
@@ -48,18 +47,23 @@ def batch(columns: list[ManifestColumn], *rows: dict[str, Any]) -> pa.RecordBatc
     return pa.RecordBatch.from_arrays([*arrays, pa.array([READ_AT] * len(rows), schema.field(-1).type)], schema=schema)
 
 
-def passed(sieve: Sieve, rows: pa.RecordBatch, *flags: Again) -> list[bool]:
-    """Which rows a sieve lets pass."""
-    news = sieve.news(rows, pa.array([flag.value for flag in flags], pa.int32()))
+def passed(sifting: Sifting, rows: pa.RecordBatch, *flags: Again) -> list[bool]:
+    """Which rows pass."""
+    news = sifting.news(rows, pa.array([flag.value for flag in flags], pa.int32()))
     return [True] * rows.num_rows if news is None else list(news.to_pylist())
 
 
-def knowing(rows: pa.RecordBatch) -> Sieve:
-    """A sieve that knows rows."""
-    before, sieve = Sieve(100), Sieve(100)
-    passed(before, rows, *[NEXT] * rows.num_rows)
-    sieve.know(before.kept()[0])
-    return sieve
+def kept_of(rows: pa.RecordBatch) -> pa.Table:
+    """What is kept of rows that are all read again."""
+    sifting = Sieve(100).sift(READ_AT)
+    passed(sifting, rows, *[NEXT] * rows.num_rows)
+    return sifting.found()
+
+
+def knowing(rows: pa.RecordBatch, most: int = 100) -> Sifting:
+    """A sifting that knows rows; they were an object in between."""
+    content = written(kept_of(rows))
+    return Sieve(most, lambda: recalled(content)).sift(READ_AT)
 
 
 ONE = [ManifestColumn(name="id", type=ColumnType.INT64), ManifestColumn(name="v", type=ColumnType.STRING)]
@@ -67,51 +71,121 @@ ONE = [ManifestColumn(name="id", type=ColumnType.INT64), ManifestColumn(name="v"
 
 def test_a_row_that_is_known_is_no_news_and_any_other_is() -> None:
     rows = batch(ONE, *({"id": n, "v": "a"} for n in range(5)))
-    sieve = knowing(rows)
+    sifting = knowing(rows)
     now = batch(ONE, *({"id": n, "v": "b" if n == 2 else "a"} for n in range(7)))
-    assert passed(sieve, now, *[BOTH] * 7) == [False, False, True, False, False, True, True]
-    assert sieve.dropped == 4
-    assert sieve.kept()[1] == 7, "known ones are kept on, and the news too"
+    assert passed(sifting, now, *[BOTH] * 7) == [False, False, True, False, False, True, True]
+    assert sifting.dropped == 4
+    assert len(sifting.found() or ()) == 7, "known ones are kept on, and the news too"
+
+
+def test_a_known_row_is_news_where_the_last_window_cannot_have_read_it() -> None:
+    """A version that not all snapshots of a window see: another one can have landed before it."""
+    rows = batch(ONE, {"id": 1, "v": "a"}, {"id": 2, "v": "a"})
+    sifting = knowing(rows)
+    assert passed(sifting, rows, NEXT, BOTH) == [True, False]
+    assert len(sifting.found() or ()) == 2
 
 
 def test_what_is_kept_is_what_the_next_window_reads_again() -> None:
     sieve = Sieve(100)
+    sifting = sieve.sift(READ_AT)
     rows = batch(ONE, *({"id": n, "v": None} for n in range(4)))
-    assert passed(sieve, rows, NEXT, Again(0), LAST, NEXT | Again.AHEAD) == [True] * 4
-    content, count, ahead = sieve.kept()
-    assert (count, ahead) == (2, 1)
-    following = Sieve(100)
-    following.know(content)
+    assert passed(sifting, rows, NEXT, Again(0), LAST, NEXT | Again.AHEAD) == [True] * 4
+    sieve.take(0, READ_AT, sifting)
+    kept = sieve.kept({0: READ_AT})
+    assert kept is not None
+    assert kept.column("ahead").to_pylist() == [False, True]
+    following = Sieve(100, lambda: recalled(written(kept))).sift(READ_AT)
     assert passed(following, rows, LAST, LAST, LAST, LAST) == [False, True, True, False]
     assert passed(following, rows, *[Again(0)] * 4) == [True] * 4, "what no window can have read is not looked for"
 
 
 def test_of_more_than_are_kept_none_are_and_known_rows_are_told_all_the_same() -> None:
     rows = batch(ONE, *({"id": n, "v": "a"} for n in range(5)))
-    content = knowing(rows)
-    assert content.kept()[1] == 0
-    sieve = Sieve(4)
-    before = Sieve(100)
-    passed(before, rows, *[NEXT] * 5)
-    sieve.know(before.kept()[0])
-    assert passed(sieve, rows.slice(0, 3), *[BOTH] * 3) == [False] * 3
+    sifting = knowing(rows, most=4)
+    assert passed(sifting, rows.slice(0, 3), *[BOTH] * 3) == [False] * 3
+    assert not sifting.overflowed
+    assert passed(sifting, rows.slice(3), *[BOTH] * 2) == [False] * 2
+    assert sifting.overflowed
+    assert passed(sifting, rows, *[BOTH] * 5) == [False] * 5
+    assert sifting.found() is None
+
+
+def sifted(sieve: Sieve, statement: int, rows: pa.RecordBatch, read_at: datetime = READ_AT) -> None:
+    """A statement's rows have passed a sieve, and have landed."""
+    sifting = sieve.sift(read_at)
+    passed(sifting, rows, *[NEXT] * rows.num_rows)
+    sieve.take(statement, read_at, sifting)
+
+
+SOME, MORE = batch(ONE, {"id": 1, "v": "a"}, {"id": 2, "v": "b"}), batch(ONE, {"id": 3, "v": "c"})
+LATER = datetime(2026, 11, 26, 13, tzinfo=UTC)
+
+
+def test_what_several_statements_have_read_at_one_moment_is_kept() -> None:
+    sieve = Sieve(3)
+    sifted(sieve, 0, SOME)
+    sifted(sieve, 1, MORE)
+    kept = sieve.kept({0: READ_AT, 1: READ_AT})
+    assert kept is not None
+    assert kept.num_rows == 3
     assert not sieve.overflowed
-    assert passed(sieve, rows.slice(3), *[BOTH] * 2) == [False] * 2
+
+
+def test_of_many_rows_that_come_a_few_at_a_time_each_is_kept() -> None:
+    rows = [
+        batch(ONE, *({"id": n, "v": "a"} for n in range(start, start + 1_000))) for start in range(0, 20_000, 1_000)
+    ]
+    sieve = Sieve(20_000)
+    sifting = sieve.sift(READ_AT)
+    for some in rows:
+        passed(sifting, some, *([NEXT, Again(0)] * 500))
+    sieve.take(0, READ_AT, sifting)
+    kept = sieve.kept({0: READ_AT})
+    assert kept is not None
+    following = Sieve(1, lambda: recalled(written(kept))).sift(READ_AT)
+    assert [passed(following, some, *[LAST] * 1_000) for some in rows] == [[False, True] * 500] * 20
+
+
+def test_what_was_read_at_several_moments_or_elsewhere_is_not_kept() -> None:
+    """Two versions of a row can have landed, and which of them bronze takes, fingerprints do not tell."""
+    sieve = Sieve(10)
+    sifted(sieve, 0, SOME)
+    sifted(sieve, 1, MORE, LATER)
+    assert sieve.kept({0: READ_AT, 1: LATER}) is None
+    assert sieve.kept({0: READ_AT, 1: READ_AT}) is None, "another try's of the same chunk is in the batch"
+    assert sieve.kept({0: READ_AT, 2: READ_AT}) is None, "another process has read it"
+    assert sieve.kept({}) is None
+    assert sieve.kept({0: READ_AT}) is not None
+
+
+def test_of_a_statement_that_is_read_again_the_last_attempt_counts() -> None:
+    sieve = Sieve(3)
+    broken = sieve.sift(READ_AT)
+    passed(broken, MORE, NEXT)
+    sifted(sieve, 0, SOME)
+    sifted(sieve, 0, MORE)
+    kept = sieve.kept({0: READ_AT})
+    assert kept is not None
+    assert kept.num_rows == 1
+
+
+def test_of_more_than_are_kept_by_all_statements_together_none_are() -> None:
+    sieve = Sieve(2)
+    sifted(sieve, 0, SOME)
+    sifted(sieve, 1, MORE)
     assert sieve.overflowed
-    assert passed(sieve, rows, *[BOTH] * 5) == [False] * 5
-    assert sieve.kept()[1] == 0
-    sieve.begin()
-    assert not sieve.overflowed
-    assert sieve.dropped == 0
+    assert sieve.kept({0: READ_AT, 1: READ_AT}) is None
+    sifted(sieve, 2, SOME)
+    assert sieve.overflowed, "and no more are made"
 
 
-def test_a_read_that_begins_anew_has_kept_nothing_and_knows_what_it_knew() -> None:
-    rows = batch(ONE, {"id": 1, "v": "a"}, {"id": 2, "v": "b"})
-    sieve = knowing(rows)
-    passed(sieve, batch(ONE, {"id": 3, "v": "c"}), NEXT)
-    sieve.begin()
-    assert sieve.kept()[1] == 0
-    assert passed(sieve, rows, LAST, LAST) == [False, False]
+def test_whether_what_was_kept_counts_is_asked_for_each_time_of_reading() -> None:
+    answers = [kept_of(SOME), None, kept_of(SOME)]
+    sieve = Sieve(10, lambda: answers.pop(0))
+    for read_at, news in ((READ_AT, False), (LATER, True), (READ_AT, False), (LATER.replace(hour=14), False)):
+        assert passed(sieve.sift(read_at), SOME, LAST, LAST) == [news] * 2
+    assert answers == []
 
 
 def test_wide_rows_are_looked_at_piece_by_piece() -> None:
@@ -122,7 +196,7 @@ def test_wide_rows_are_looked_at_piece_by_piece() -> None:
 
 def test_what_is_no_file_of_fingerprints_is_refused() -> None:
     with pytest.raises(pa.ArrowException):
-        Sieve(1).know(b"PAR1 nothing PAR1")
+        recalled(b"PAR1 nothing PAR1")
 
 
 @settings(max_examples=60, deadline=None)
@@ -180,9 +254,8 @@ def test_a_fingerprint_is_the_same_with_every_release_of_the_engine() -> None:
         '-1,"1.500000000","-0.10000000000000000000000000000000000000",-9223372036854775808,true,2,1000000,-1000000,7'
     )
     text = r'["é\"\\\n😀",' + numbers + ',"AFw="]'
-    sieve = Sieve(10)
-    passed(sieve, batch(COLUMNS, row, dict.fromkeys(row)), NEXT, NEXT)
-    kept = {(each["high"] << 64) + each["low"] for each in pq.read_table(pa.BufferReader(sieve.kept()[0])).to_pylist()}
+    content = written(kept_of(batch(COLUMNS, row, dict.fromkeys(row))))
+    kept = {(each["high"] << 64) + each["low"] for each in recalled(content).to_pylist()}
     texts = [text, f"[{','.join(['null'] * len(COLUMNS))}]"]
     assert kept == {int.from_bytes(hashlib.md5(each.encode()).digest(), "little") for each in texts}  # noqa: S324
     assert FORM == 1

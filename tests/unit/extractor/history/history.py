@@ -13,7 +13,8 @@ from services.core.settings import ExtractorSettings, LoaderSettings, S, Transfo
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
 from services.core.tables import Column, ColumnType, Compaction, Mode, Table, Tables
-from services.extractor.extraction import Extractor
+from services.extractor.extraction.extractor import Extractor
+from services.extractor.extraction.workplace import Workplace
 from services.extractor.progress import LoggedProgress
 from services.extractor.source.connection import Connections
 from services.extractor.tasks import Task
@@ -28,7 +29,7 @@ from tests.unit.extractor.history.processes import AT_WORK, LEASE, Process, Step
 from tests.unit.extractor.history.source import Database
 from tests.unit.extractor.history.warehouse import Warehouse
 
-EXPECTED = ("DataError", "LeaseLost", "TransientError")
+EXPECTED = ("DataError", "DocumentChanged", "LeaseLost", "TransientError")
 """How an extraction may fail in a history."""
 
 
@@ -58,6 +59,8 @@ class History:
         self.processes: list[Process] = []
         self.killed: set[str] = set()
         """Kinds of processes that were."""
+        self.left: str | None = None
+        """Execution of the extractor that was killed last; its task can be tried again."""
         self.runs = 0
         Wall.shown = START["timestamp"]
         columns = [Column(name=name, type=ColumnType.INT64, required=True) for name in ("id", "n")]
@@ -74,7 +77,7 @@ class History:
         )
         start = START[self.cells.kind]
         sees_others, replica = self.sight != "own", self.sight == "replica"
-        self.database = Database(self.table, self.cells, sees_others, replica, start, start)
+        self.database = Database(self.table, self.cells, sees_others, replica, declared.by_pages, start, start)
         self.bucket = Bucket()
         self.warehouse = Warehouse(self.bucket, self.table)
         self.database.drops = self._dropped
@@ -87,7 +90,12 @@ class History:
         self.database.pass_time(self.scale.spans[4])
         self.database.replayed = len(self.database.commits)
         self.cycle(Mode.INCREMENTAL)
-        for what in (f"nulls: {self.cursor.nulls}", f"future: {self.cursor.future}", f"sight: {self.sight}"):
+        for what in (
+            f"nulls: {self.cursor.nulls}",
+            f"future: {self.cursor.future}",
+            f"sight: {self.sight}",
+            f"by pages: {declared.by_pages}",
+        ):
             COUNTS[f"histories with {what}"] += 1
 
     def close(self) -> None:
@@ -158,34 +166,37 @@ class History:
         COUNTS[f"processes started: {kind}"] += 1
         return process
 
-    def extractor(self, mode: Mode) -> Process:
-        """Start an extractor."""
+    def extractor(self, mode: Mode, execution: str | None = None) -> Process:
+        """Start an extractor, of an execution of its own or as another try of one's task."""
         self.runs += 1
         run_id = f"run-{self.runs}"
+        task_lease = SimpleNamespace(name=f"task-{run_id}", token=self.runs)
 
         def work(process: Process) -> object:
             source = Stepwise(process, "source", self.database)
             objects = cast(Any, Stepwise(process, "bucket", self.bucket))
-            extractor = Extractor(
+            place = Workplace(
                 settings=configured(ExtractorSettings).model_copy(update={"extract_safety_lag": self.scale.safety}),
                 state=PipelineState(cast(Any, Stepwise(process, "state", self.store))),
                 open_objects=lambda: objects,
                 run_id=run_id,
-                task=Task(run_id, 0, 1, 0),
-                task_lease=cast(Any, None),
+                task=Task(execution or run_id, 0, 1, 0),
+                task_lease=cast(Any, task_lease),
                 progress=LoggedProgress(),
                 engine=cast(Any, (process, self.database)),
                 connections=Connections(),
             )
             AT_WORK.set(source)
-            outcome = extractor.extract(self.table, mode)
+            outcome = Extractor(place).extract(self.table, mode)
             COUNTS[f"extractions: {outcome.outcome}"] += 1
             if outcome.outcome == "failed":
                 assert outcome.error is not None
                 assert outcome.error.split(":")[0] in EXPECTED, outcome.error
             return None
 
-        return self._start("extractor", work)
+        process = self._start("extractor", work)
+        process.execution = execution or run_id
+        return process
 
     def loader(self, manifest: str) -> Process:
         """Start a loader with a manifest's notification."""
@@ -254,6 +265,14 @@ class History:
                     COUNTS["parts damaged"] += 1
             case "broken read":
                 self.database.broken_reads = 1
+            case "session lost":
+                COUNTS["sessions lost"] += len(self.database.snapshots) > 0
+                self.database.snapshots.clear()
+            case "task tried again" if self.left is not None:
+                execution, self.left = self.left, None
+                Wall.shown += LEASE + TICK
+                COUNTS["tasks tried again"] += 1
+                self._for_a_while(self.extractor(it.mode, execution), it)
             case "failing merge":
                 self.warehouse.failing_merges = 1
 
@@ -275,6 +294,7 @@ class History:
         if it.which % 3 == 0 and not process.ended:
             COUNTS[f"killed: {process.kind} before {process.before}"] += 1
             self.killed.add(process.kind)
+            self.left = process.execution or self.left
             self.processes.remove(process)
             process.kill()
 

@@ -57,6 +57,7 @@ PIPELINE = {
     "extraction": 2,
     **dict.fromkeys(("extractor", "notification", "transformer", "going on"), 2),
     **dict.fromkeys(("leases expire", "damage", "broken read", "failing merge"), 1),
+    **dict.fromkeys(("session lost", "task tried again"), 1),
 }
 
 PAUSE = [0, 0, 1, 2, 3, 3, 3, 4, 4, 4, 5, 6, 7, 8]
@@ -65,7 +66,7 @@ NULLS: list[Literal["every_run", "snapshot_only", "fail"]]
 NULLS = [*["every_run"] * 6, *["snapshot_only"] * 3, "fail"]  # type: ignore[list-item]
 FUTURE: list[Literal["every_run", "defer", "fail"]]
 FUTURE = [*["every_run"] * 6, *["defer"] * 3, "fail"]  # type: ignore[list-item]
-HOW = ["now", "now", "now", "clock", "skewed", "skewed", "future", "null", "keep", "undo", "delete"]
+HOW = ["now", "now", "now", "clock", "skewed", "skewed", "future", "null", "keep", "undo", "delete", "again", "again"]
 WHAT = [what for what, weight in (BUSINESS | PIPELINE).items() for _ in range(weight)]
 ZONES = ["UTC", "America/Sao_Paulo", "Pacific/Honolulu", "Pacific/Auckland"]
 
@@ -92,6 +93,8 @@ class Declared:
     cells: Cells
     deletes: Literal["keep", "soft"]
     sight: str
+    by_pages: bool
+    """Whether it is read by chunks."""
 
 
 def invented(kind: Kind, seed: int) -> tuple[Declared, list[Happening]]:
@@ -114,6 +117,7 @@ def invented(kind: Kind, seed: int) -> tuple[Declared, list[Happening]]:
         Cells(kind, ZoneInfo(zone)),
         random.choice(["keep", "soft"]),
         random.choice(["all", "all", "own", "own", "replica"]),
+        random.random() < 0.5,
     )
     return declared, [
         Happening(

@@ -12,7 +12,6 @@ from tests.unit.extractor.history.counting import COUNTS
 from tests.unit.extractor.history.history import History
 from tests.unit.extractor.history.inventing import TICK
 from tests.unit.extractor.history.source import FIRST_PARTITION, Version
-from tests.unit.extractor.history.warehouse import Held
 
 
 class Judge:
@@ -44,13 +43,14 @@ class Judge:
         covered = cells.place(by.latest_clock - TICK - cursor.lag)
         return in_time and cells.place(moment) > covered - cursor.lookback
 
-    def _place(self, key: int, held: Held) -> int:
-        """Which version of a key's history a row of bronze is."""
+    def _places(self, key: int, n: int, *, deleted: bool = False) -> list[int]:
+        """Which versions of a key's history a row can be: one that was changed back is like an older one."""
         versions = self._history.database.history[key]
-        [place] = [place for place, version in enumerate(versions) if version.n == held.n]
-        if held.deleted:
-            place = next(p for p, version in enumerate(versions) if p > place and version.deleted)
-        return place
+        found = [place for place, version in enumerate(versions) if version.n == n and not version.deleted]
+        if deleted:
+            gone = [next((p for p, v in enumerate(versions) if p > place and v.deleted), None) for place in found]
+            found = [place for place in gone if place is not None]
+        return found
 
     def check(self) -> None:
         """What must hold at any time."""
@@ -59,13 +59,16 @@ class Judge:
             history.processes.remove(process)
             if process.error is not None and not isinstance(process.error, PipelineError):
                 raise process.error
-        places = {key: self._place(key, held) for key, held in history.warehouse.bronze.items()}
-        assert all(places[key] >= place for key, place in self._furthest.items()), "a newer version was replaced"
-        self._furthest = places
+        can_be = {key: self._places(key, h.n, deleted=h.deleted) for key, h in history.warehouse.bronze.items()}
+        for key, found in can_be.items():
+            later = [place for place in found if place >= self._furthest.get(key, 0)]
+            assert later, "a newer version was replaced"
+            self._furthest[key] = later[0]
+        places = {key: found[-1] for key, found in can_be.items()}
         merged = [b for b in history.state.batches_of_table("t") if b.state is BatchState.MERGED]
         for batch in merged:
             for row in history.warehouse.loaded[batch.id]:
-                [place] = [p for p, v in enumerate(history.database.history[row["id"]]) if v.n == row["n"]]
+                place = self._places(row["id"], row["n"])[0]
                 assert places.get(row["id"], -1) >= place, "a batch that is noted as merged is not in bronze"
         watermark = history.state.progress("t").watermark
         if watermark is not None:

@@ -12,6 +12,7 @@ from tenacity import wait_none
 from services.core.state import lease as leases
 from services.core.tables import Cursor, Mode, Table
 from services.extractor import landing
+from services.extractor.extraction import rows, workplace
 from services.extractor.planning import preparation
 from services.extractor.reading import reading
 from services.loader import loading
@@ -21,16 +22,16 @@ from tests.unit.extractor.history.history import History
 from tests.unit.extractor.history.inventing import Declared, Happening
 from tests.unit.extractor.history.judging import Judge
 from tests.unit.extractor.history.processes import AT_WORK, Inline, Stepwise, Wall
-from tests.unit.extractor.history.source import Reader
+from tests.unit.extractor.history.source import Reader, Sessions
 
 _ENVIRONMENT = {
     **{"POSTGRES_HOST": "h", "POSTGRES_USER": "u", "GCP_PROJECT": "p", "EXTRACT_PART_ROWS": "2"},
-    **{"EXTRACT_LEASE": "PT1H", "TRANSFORM_LEASE": "PT1H"},
+    **{"EXTRACT_LEASE": "PT1H", "TRANSFORM_LEASE": "PT1H", "EXTRACT_CHUNK_PAGES": "1"},
 }
 
 
 @contextmanager
-def _asked_source(info: str, hold: ExitStack | None, **_: object) -> Iterator[Stepwise]:
+def _asked_source(info: str, hold: ExitStack | None = None, **_: object) -> Iterator[Stepwise]:
     yield AT_WORK.get()
 
 
@@ -46,7 +47,10 @@ def simulated_outside() -> Iterator[None]:
         for name, value in _ENVIRONMENT.items():
             patch.setenv(name, value)
         patch.setattr(preparation, "open_source", _asked_source)
+        patch.setattr(rows, "open_source", _asked_source)
+        patch.setattr(workplace, "Sessions", Sessions)
         patch.setattr(reading, "Reader", Reader)
+        patch.setattr(reading, "ThreadPoolExecutor", Inline)
         patch.setattr(reading, "wait_exponential_jitter", lambda **_: wait_none())
         patch.setattr(landing, "ThreadPoolExecutor", Inline)
         patch.setattr(side_by_side, "ThreadPoolExecutor", Inline)
@@ -101,9 +105,15 @@ class Told:
     """A history that is told step by step, checked after each."""
 
     def __init__(
-        self, cursor: Cursor, cells: Cells, deletes: Literal["keep", "soft"] = "keep", sight: str = "all"
+        self,
+        cursor: Cursor,
+        cells: Cells,
+        deletes: Literal["keep", "soft"] = "keep",
+        sight: str = "all",
+        *,
+        by_pages: bool = False,
     ) -> None:
-        self.history = History(Declared(cursor, cells, deletes, sight))
+        self.history = History(Declared(cursor, cells, deletes, sight, by_pages))
         self.database = self.history.database
         self.judge = Judge(self.history)
 

@@ -23,6 +23,8 @@ class Process:
         self.kind = kind
         self.before = "its first step"
         self.ended = False
+        self.execution: str | None = None
+        """Of an extractor."""
         self.error: BaseException | None = None
         self._work, self._dead = work, False
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)

@@ -13,7 +13,7 @@ from services.core.arrow import conform
 from services.core.errors import TransientError
 from services.core.tables import Table
 from services.extractor.planning.plan import Plan
-from services.extractor.reading.sieve import Sieve
+from services.extractor.reading.sieve import Sifting
 from services.extractor.source.catalog import RelationKind, SourceColumn, SourceRelation, TypeKind
 from services.extractor.source.clock import UNSEEN, SourceClock
 from services.extractor.source.cursor import CursorType
@@ -21,13 +21,16 @@ from services.extractor.source.database import Estimate
 from services.extractor.source.keys import KeyFacts, ValueType
 from services.extractor.source.origin import Member, Origin
 from services.extractor.source.server import Server
+from services.extractor.source.session import ReadAt, Snapshot
 from services.extractor.source.storage import Storage
 from tests.unit.extractor.history.cells import Cells
 from tests.unit.extractor.history.counting import COUNTS
-from tests.unit.extractor.history.processes import Process
+from tests.unit.extractor.history.processes import AT_WORK, Process
 
 ROOT, FIRST_PARTITION = 1, 2
 """Oids."""
+
+PAGES = 3
 
 
 @dataclass(eq=False)
@@ -56,6 +59,8 @@ class Transaction:
     shown: bool = False
     """Whether pg_stat_activity has it yet; it has its time already."""
     prepared: datetime | None = None
+    xid: int = 0
+    """Its id, from its first write on."""
     writes: dict[int, "Version"] = field(default_factory=dict)
 
 
@@ -70,8 +75,15 @@ class Version:
     """The moments of the columns; what is written for them, ``Cells`` says."""
     deleted: bool
     by: Transaction
+    page: int
+    """Versions of a row move between pages, forwards and backwards."""
     partition: int = FIRST_PARTITION
     """That it came in with, all at once; the first one takes what is written."""
+
+    @property
+    def place(self) -> str:
+        """Its ctid."""
+        return f"({self.page},1)"
 
     @property
     def moment(self) -> datetime | None:
@@ -87,6 +99,8 @@ class Database:
     cells: Cells
     sees_others: bool
     replica: bool
+    by_pages: bool
+    """Whether windows are read by chunks, for want of an index."""
     now: datetime
     peak: datetime
     """The latest time it has shown."""
@@ -103,6 +117,10 @@ class Database:
     broken_reads: int = 0
     engine: duckdb.DuckDBPyConnection = field(default_factory=lambda: duckdb.connect(":memory:", config={"threads": 1}))
     versions: int = 0
+    xids: int = 100
+    """The next transaction's id."""
+    snapshots: dict[str, list[Version]] = field(default_factory=dict)
+    """What those that are held open see."""
     drops: Callable[[pa.RecordBatch], None] = lambda rows: None
     """Is told of rows that were read and do not land."""
 
@@ -114,8 +132,9 @@ class Database:
 
     def _show(self, versions: list[Version]) -> None:
         columns = {"id": pa.int64(), "n": pa.int64(), "a": self.cells.arrow, "b": self.cells.arrow}
-        columns["tableoid"] = pa.int64()
-        values = [[v.key, v.n, self.cells.cell(v.a), self.cells.cell(v.b), v.partition] for v in versions]
+        columns |= {"tableoid": pa.int64(), "ctid": pa.string(), "xmin": pa.int64()}
+        cell = self.cells.cell
+        values = [[v.key, v.n, cell(v.a), cell(v.b), v.partition, v.place, v.by.xid] for v in versions]
         arrays = [pa.array([row[i] for row in values], type_) for i, type_ in enumerate(columns.values())]
         self.engine.register("seen", pa.table(dict(zip(columns, arrays, strict=True))))
 
@@ -156,6 +175,7 @@ class Database:
         if transaction.prepared or any(key in other.writes for other in self.open if other is not transaction):
             return
         transaction.shown = True
+        transaction.xid = transaction.xid or self._next_xid()
         before = transaction.writes.get(key) or next(reversed(self.history.get(key, [])), None)
         old = before if before is not None and not before.deleted else None
         if how == "delete" and old is None:
@@ -172,7 +192,16 @@ class Database:
         elif how == "keep" and old is not None:
             b = old.b
         self.versions += 1
-        transaction.writes[key] = Version(key, self.versions, a, b, how == "delete", transaction)
+        n, page = self.versions, self.versions % PAGES
+        before_that = self.history.get(key, [])[-2:-1]
+        if how == "again" and old is not None and before_that and not before_that[0].deleted:
+            n, a, b = before_that[0].n, before_that[0].a, before_that[0].b
+            COUNTS["rows that were changed back"] += 1
+        transaction.writes[key] = Version(key, n, a, b, how == "delete", transaction, page)
+
+    def _next_xid(self) -> int:
+        self.xids += 1
+        return self.xids - 1
 
     def end(self, transaction: Transaction, *, commit: bool) -> None:
         """Commit a transaction, or roll it back."""
@@ -188,12 +217,12 @@ class Database:
         """Attach a partition that has rows of these keys already, as old as ``by``."""
         there = self.current()
         free = [k for k in keys if k not in there and not any(k in transaction.writes for transaction in self.open)]
-        loading = Transaction(self.now, self.now, self.peak, own=False)
+        loading = Transaction(self.now, self.now, self.peak, own=False, xid=self._next_xid())
         oid = FIRST_PARTITION + 1 + len(self.attached)
         rows = []
         for key in free:
             self.versions += 1
-            rows.append(Version(key, self.versions, self.now - by, None, False, loading, oid))
+            rows.append(Version(key, self.versions, self.now - by, None, False, loading, self.versions % PAGES, oid))
             self.history.setdefault(key, []).append(rows[-1])
         self.commits.append((self.now, list(rows)))
         self.attached.append(len(self.commits))
@@ -253,7 +282,7 @@ class Database:
 
     def storage(self, table: Table) -> Storage:
         """As ``Source.storage``."""
-        return Storage(1, 1, 8192, 1.0, by_pages=False, layout="")
+        return Storage(PAGES, PAGES, 8192, 1.0, by_pages=self.by_pages, layout="")
 
     def foreign_tables(self, estimate: Estimate) -> list[str]:
         """As ``Source.foreign_tables``: none."""
@@ -261,7 +290,28 @@ class Database:
 
     def estimate(self, statement: str, **_: object) -> Estimate:
         """As ``Source.estimate``."""
-        return Estimate(1, 1.0, frozenset())
+        return Estimate(1, 1.0, frozenset(["Seq Scan"] if self.by_pages else []))
+
+    def time(self) -> datetime:
+        """As ``Source.time``."""
+        return self.now
+
+    def oldest_running(self) -> int:
+        """As ``Source.oldest_running``; on a replica, what it has not replayed yet is running."""
+        open_ = [transaction.xid for transaction in self.open if transaction.xid]
+        late = [v.by.xid for _, versions in self.commits[self.replayed :] for v in versions] if self.replica else []
+        return min([*open_, *late], default=self.xids)
+
+    def export(self) -> tuple[str, int]:
+        """As ``Source.export``."""
+        name = f"snapshot {COUNTS['snapshots exported']}"
+        self.snapshots[name] = self._visible()
+        COUNTS["snapshots exported"] += 1
+        return name, self.oldest_running()
+
+    def holds(self, name: str) -> bool:
+        """Whether the session lives that holds a snapshot open."""
+        return name in self.snapshots
 
     def _visible(self) -> list[Version]:
         if not self.replica:
@@ -271,9 +321,11 @@ class Database:
             there |= {version.key: version for version in versions}
         return [version for version in there.values() if not version.deleted]
 
-    def rows(self, statement: str) -> pa.Table:
-        """A statement's rows under a snapshot of this moment."""
-        self._show(self._visible())
+    def rows(self, statement: str, snapshot: str | None = None) -> pa.Table:
+        """A statement's rows under a snapshot, or under one of this moment."""
+        if snapshot is not None and snapshot not in self.snapshots:
+            raise TransientError("the snapshot is gone")
+        self._show(self._visible() if snapshot is None else self.snapshots[snapshot])
         return self.engine.execute(statement).to_arrow_table()
 
     def count(self, statement: str) -> int:
@@ -292,19 +344,56 @@ class Reader:
         return
 
     def read(
-        self, plan: Plan, statement: str, snapshot: None, read_at: datetime, counts: object, sieve: Sieve
+        self,
+        plan: Plan,
+        statement: str,
+        snapshot: Snapshot | None,
+        read_at: datetime,
+        counts: object,
+        sifting: Sifting | None,
     ) -> Iterator[Any]:
         """As the real one's; breaks off where the history says so."""
-        rows = self._process.outside("source.read", lambda: self._database.rows(statement))
+        name = snapshot.name if snapshot is not None else None
+        rows = self._process.outside("source.read", lambda: self._database.rows(statement, name))
+        COUNTS["chunks read"] += snapshot is not None
         for batch in rows.combine_chunks().to_batches(max_chunksize=2):
             landing = conform(batch, plan.columns, plan.table, read_at)
-            news = sieve.news(landing, batch.column(len(plan.columns))) if plan.again else None
+            news = sifting.news(landing, batch.column(len(plan.columns))) if sifting and plan.again else None
             if news is not None:
                 self._database.drops(landing.filter(pc.invert(news)))
+                COUNTS["rows dropped from chunks"] += pc.sum(pc.invert(news)).as_py() * (snapshot is not None)
                 landing = landing.filter(news)
             if landing.num_rows:
                 yield landing
             if self._database.broken_reads:
                 self._database.broken_reads -= 1
                 COUNTS["reads broken off"] += 1
+                self._database.snapshots.clear()
                 raise TransientError("the connection was lost")
+
+
+class Sessions:
+    """The session that a process reads chunks in; as the real one, on the simulated server."""
+
+    def __init__(self, info: str, table: Table, statement: str, read_at: ReadAt, first: object = None) -> None:
+        self._table, self._read_at = table, read_at
+        self._snapshot: Snapshot | None = None
+
+    def current(self) -> Snapshot:
+        """The snapshot to read; another one when its session is gone."""
+        source = AT_WORK.get()
+        if self._snapshot is None or not source.holds(self._snapshot.name):
+            at = self._read_at(source.time())
+            name, oldest = source.export()
+            self._snapshot = Snapshot(name, oldest, at, source.storage(self._table), source.server())
+        return self._snapshot
+
+    def close(self) -> None:
+        """Let it go."""
+        self._snapshot = None
+
+    def __enter__(self) -> "Sessions":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -70,8 +70,8 @@ class Warehouse(Jobs):
             if content == DAMAGED:
                 raise DataError("load_refused", "no Parquet")
             rows += pq.read_table(io.BytesIO(content)).to_pylist()
-        keys = [row["id"] for row in rows]
-        assert len(keys) == len(set(keys)), "a batch that was read by one statement has a key twice"
+        keys = [(row["id"], row["_extracted_at"]) for row in rows]
+        assert len(keys) == len(set(keys)), "a batch has a key twice, of one moment"
         self.temp[hashed] = self.loaded[manifest.batch_id] = rows
         COUNTS["batches loaded"] += 1
         return SimpleNamespace(output_rows=len(rows), job_id="job")

@@ -29,6 +29,7 @@ from benchmarks.stage import SOURCES, Stage, stage
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 errors = Console(stderr=True)
 
+MB = 1_000_000
 PACKAGES = {"connectorx": "connectorx", "adbc": "adbc_driver_postgresql", "pandas": "sqlalchemy"}
 
 
@@ -41,7 +42,7 @@ class Line:
     seconds: float
     cpu_seconds: float | None
     """Of the client."""
-    peak_mib: float | None
+    peak_bytes: int | None
 
     @property
     def speed(self) -> float:
@@ -63,11 +64,11 @@ def _finish(title: str, lines: list[Line], promises: list[Promise]) -> None:
     """Show, and end the process with 1 when a promise is broken."""
     if sys.stdout.isatty():
         table = Table(title=title, title_justify="left")
-        for heading in ("what", "rows", "rows/s", "seconds", "client CPU s", "peak MiB"):
+        for heading in ("what", "rows", "rows/s", "seconds", "client CPU s", "peak MB"):
             table.add_column(heading, justify="left" if heading == "what" else "right")
         for line in lines:
             cpu = f"{line.cpu_seconds:.1f}" if line.cpu_seconds is not None else "–"
-            peak = f"{line.peak_mib:.0f}" if line.peak_mib is not None else "–"
+            peak = f"{line.peak_bytes / MB:.0f}" if line.peak_bytes is not None else "–"
             table.add_row(line.what, f"{line.rows:,}", f"{line.speed:,.0f}", f"{line.seconds:.2f}", cpu, peak)
         console = Console()
         console.print(table)
@@ -91,7 +92,7 @@ def _say(text: str) -> None:
 
 def _line(what: str, rows: int, measured: Measured, *, client: bool = True) -> Line:
     return Line(
-        what, rows, measured.seconds, measured.cpu_seconds if client else None, measured.peak_mib if client else None
+        what, rows, measured.seconds, measured.cpu_seconds if client else None, measured.peak_bytes if client else None
     )
 
 
@@ -173,7 +174,7 @@ def _median(what: str, lines: list[Line]) -> Line:
         lines[0].rows,
         median(line.seconds for line in lines),
         middle([line.cpu_seconds for line in lines]),
-        middle([line.peak_mib for line in lines]),
+        max((line.peak_bytes for line in lines if line.peak_bytes is not None), default=None),
     )
 
 
@@ -193,7 +194,7 @@ def memory(
             ours, landed = _ours(scene, "installments", f"memory-{number}")
             lines.append(_line(f"full load of {number:,}", landed, ours))
     promises = [
-        Promise(f"{line.what}: peak MB", (line.peak_mib or 0) * 1.048576, "less than 400", (line.peak_mib or 0) < 381)
+        Promise(f"{line.what}: peak MB", (line.peak_bytes or 0) / MB, "less than 400", (line.peak_bytes or 0) < 400 * MB)
         for line in lines
     ]
     _finish("memory of a full load", lines, promises)

@@ -63,15 +63,27 @@ class Finding:
     example: str = ""
     natural: bool = True
     """Whether it landed as the type that Parquet has for it."""
+    aside: int = 0
+    """Values that landed as text in the companion column."""
+    spread: tuple[str, ...] = ()
+    """Columns of longer names that landed instead of it; their values are not compared."""
 
     @property
     def exact(self) -> bool:
         """Whether no value is lost or changed."""
-        return not (self.changed or self.nulled or self.made_up)
+        return not (self.changed or self.nulled or self.made_up or self.spread)
 
     def __str__(self) -> str:
+        if self.spread:
+            return f"in other columns: {', '.join(self.spread)}"
         if self.exact:
-            return "equal" if self.natural else f"equal, as {self.landed}"
+            return ", ".join(
+                [
+                    "equal",
+                    *([] if self.natural else [f"as {self.landed}"]),
+                    *([f"{self.aside:,} of {self.rows:,} in a column for texts"] if self.aside else []),
+                ]
+            )
         counts = {"changed": self.changed, "null": self.nulled, "made up": self.made_up}
         said = ", ".join(f"{count:,} of {self.rows:,} {what}" for what, count in counts.items() if count)
         return said + (f" ({self.example})" if self.example else "") + ("" if self.natural else f", as {self.landed}")
@@ -135,13 +147,19 @@ def _difference(expected: list[str], arrived: list[str]) -> Difference:
 def _column(column: SourceColumn, landed: pa.Table, companions: str | None) -> Finding:
     finding = Finding(column.name, "nothing", len(column.printed))
     if column.name not in landed.column_names:
-        return replace(finding, nulled=finding.rows - column.printed.null_count, natural=False)
+        longer = tuple(name for name in landed.column_names if name.startswith(column.name + "_"))
+        return replace(finding, nulled=finding.rows - column.printed.null_count, natural=False, spread=longer)
     values = plain(landed[column.name])
     finding = replace(finding, landed=str(values.type), natural=is_natural(column.type, values.type))
-    texts = plain(landed[column.name + companions]) if companions and column.name + companions in landed.column_names else None
+    texts = (
+        plain(landed[column.name + companions])
+        if companions and column.name + companions in landed.column_names
+        else None
+    )
     shown = _shown(values)
     if texts is not None:
         shown = pc.coalesce(shown, texts)
+        finding = replace(finding, aside=len(texts) - texts.null_count)
     target = column.other if column.type in COUNTED and _counts(values.type) is not None else column.printed
     same = pc.fill_null(pc.equal(shown, target), False)
     both_null = pc.and_(pc.is_null(shown), pc.is_null(column.printed))
@@ -217,7 +235,7 @@ def same_value(type_: str, printed: str, other: str | None, value: Any) -> bool:
     if isinstance(value, str) and value in (printed, other):
         return True
     if type_.endswith("[]"):
-        return _same_json(other, value)
+        return _same_json(other, value, digits_as_text=isinstance(value, str))
     match type_:
         case "numeric" | "bigint" | "integer" | "smallint":
             return _same_number(printed, value)
@@ -227,6 +245,8 @@ def same_value(type_: str, printed: str, other: str | None, value: Any) -> bool:
             return isinstance(value, bytes) and "\\x" + value.hex() == printed
         case "uuid":
             return str(UUID(bytes=value) if isinstance(value, bytes) else value).lower() == printed
+        case "interval":
+            return isinstance(value, str) and _plain_interval(value) == other
         case "json" | "jsonb":
             return _same_json(printed, value)
         case "timestamp with time zone" | "timestamp without time zone":
@@ -237,6 +257,10 @@ def same_value(type_: str, printed: str, other: str | None, value: Any) -> bool:
 
 def _plain_time(text: str) -> str:
     return re.sub(r"(Z|\+00(:?00)?)$", "", text.replace("T", " ", 1))
+
+
+def _plain_interval(text: str) -> str:
+    return re.sub(r"(\.\d*?)0+S$", r"\1S", text).replace(".S", "S")
 
 
 def _same_number(printed: str, value: Any) -> bool:
@@ -256,14 +280,21 @@ def _same_float(printed: str, value: Any, *, single: bool) -> bool:
     return (math.isnan(expected) and math.isnan(found)) or struct.pack("d", expected) == struct.pack("d", found)
 
 
-def _same_json(text: str | None, value: Any) -> bool:
+def _same_json(text: str | None, value: Any, *, digits_as_text: bool = False) -> bool:
     if text is None:
         return False
     try:
         found = json.loads(value, parse_float=Decimal, parse_int=Decimal) if isinstance(value, str) else value
     except json.JSONDecodeError:
         return False
-    return _alike(json.loads(text, parse_float=Decimal, parse_int=Decimal), found)
+    expected = json.loads(text, parse_float=Decimal, parse_int=Decimal)
+    if digits_as_text and isinstance(expected, list) and isinstance(found, list) and len(found) == len(expected):
+        # An array that landed as a text is a text anyhow: its numbers may be texts in it.
+        found = [
+            Decimal(y) if isinstance(x, Decimal) and isinstance(y, str) else y
+            for x, y in zip(expected, found, strict=True)
+        ]
+    return _alike(expected, found)
 
 
 def _alike(expected: Any, found: Any) -> bool:
@@ -271,7 +302,11 @@ def _alike(expected: Any, found: Any) -> bool:
     if isinstance(expected, list):
         return isinstance(found, list) and len(found) == len(expected) and all(map(_alike, expected, found))
     if isinstance(expected, dict):
-        return isinstance(found, dict) and found.keys() == expected.keys() and all(_alike(expected[k], found[k]) for k in expected)
+        return (
+            isinstance(found, dict)
+            and found.keys() == expected.keys()
+            and all(_alike(expected[k], found[k]) for k in expected)
+        )
     if isinstance(expected, Decimal):
         return isinstance(found, Decimal | int | float) and not isinstance(found, bool) and Decimal(found) == expected
     return type(found) is type(expected) and found == expected
@@ -310,5 +345,7 @@ def is_natural(type_: str, landed: pa.DataType) -> bool:
         case "timestamp without time zone":
             return bool(pa.types.is_timestamp(landed) and landed.tz is None)
         case "uuid":
-            return bool(pa.types.is_string(landed) or (pa.types.is_fixed_size_binary(landed) and landed.byte_width == 16))
+            return bool(
+                pa.types.is_string(landed) or (pa.types.is_fixed_size_binary(landed) and landed.byte_width == 16)
+            )
     return bool(pa.types.is_string(landed) or pa.types.is_large_string(landed))

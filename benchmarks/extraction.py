@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from statistics import median
 from typing import Annotated
 
@@ -23,14 +22,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.contenders import PROGRAMS, installed
 from benchmarks.measure import Measured, measure
-from benchmarks.stage import SOURCES, Stage, stage
+from benchmarks.stage import REPOSITORY, SOURCES, Stage, stage
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 errors = Console(stderr=True)
 
 MB = 1_000_000
-PACKAGES = {"connectorx": "connectorx", "adbc": "adbc_driver_postgresql", "pandas": "sqlalchemy"}
+OTHERS = ("connectorx", "adbc", "pandas")
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,19 @@ def _ours(scene: Stage, table: str, state: str, *, upload: bool = True) -> tuple
 
 
 def _others(scene: Stage, table: str, *, upload: bool) -> Iterator[tuple[str, Callable[[int], Measured]]]:
-    for name, package in PACKAGES.items():
-        if find_spec(package) is None:
-            _say(f"{name}: not installed (make benchmark-setup)")
-            continue
+    if not installed():
+        _say("no engines to compare with (make benchmark-setup)")
+        return
+    for name in OTHERS:
 
         def run(rows: int, name: str = name) -> Measured:
             with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
                 rest = [] if upload else ["--no-upload"]
                 arguments = [name, scene.url, f"{scene.select(table)} LIMIT {rows}", file.name, *rest]
-                measured = measure([sys.executable, "-m", "benchmarks.engines", *arguments], scene.environment("none"))
+                python = str(PROGRAMS / "python")
+                measured = measure(
+                    [python, "-m", "benchmarks.engines", *arguments], scene.environment("none"), folder=REPOSITORY
+                )
                 scene.clear()
                 return measured
 
@@ -140,7 +143,7 @@ def engines(
         measured: dict[str, list[Line]] = {}
         for turn in range(rounds):
             _say(f"round {turn + 1} of {rounds}")
-            copied = scene.copy(table)
+            copied = scene.copy(scene.select(table))
             measured.setdefault("psql COPY (binary) > /dev/null", []).append(_line("copy", rows, copied, client=False))
             ours, landed = _ours(scene, table, f"engines-{turn}", upload=upload)
             if landed != rows:
@@ -194,7 +197,9 @@ def memory(
             ours, landed = _ours(scene, "installments", f"memory-{number}")
             lines.append(_line(f"full load of {number:,}", landed, ours))
     promises = [
-        Promise(f"{line.what}: peak MB", (line.peak_bytes or 0) / MB, "less than 400", (line.peak_bytes or 0) < 400 * MB)
+        Promise(
+            f"{line.what}: peak MB", (line.peak_bytes or 0) / MB, "less than 400", (line.peak_bytes or 0) < 400 * MB
+        )
         for line in lines
     ]
     _finish("memory of a full load", lines, promises)

@@ -35,7 +35,15 @@ class Measured:
 
 
 class CommandFailed(Exception):
-    """The command ended with another exit code than 0."""
+    """The command ended with another exit code than it may.
+
+    Attributes:
+        wrote: the end of what it wrote to stderr.
+    """
+
+    def __init__(self, said: str, wrote: str) -> None:
+        super().__init__(f"{said}: {wrote}")
+        self.wrote = wrote
 
 
 def measure(
@@ -54,7 +62,7 @@ def measure(
         codes: exit codes with which it is content.
 
     Raises:
-        CommandFailed: with the end of what it wrote to stderr.
+        CommandFailed: it was not run, or ended with another exit code.
     """
     with (
         tempfile.NamedTemporaryFile() as report,
@@ -69,8 +77,8 @@ def measure(
         errors.seek(0)
         wrote = errors.read().decode(errors="replace")[-2000:]
         if not (found := Path(report.name).read_text()):
-            raise CommandFailed(f"{command[0]} was not run: {wrote}")
+            raise CommandFailed(f"{command[0]} was not run", wrote)
         code, seconds, cpu_seconds, kibibytes = json.loads(found)
         if code not in codes:
-            raise CommandFailed(f"{command[0]} ended with {code}: {wrote}")
+            raise CommandFailed(f"{command[0]} ended with {code}", wrote)
         return Measured(seconds, cpu_seconds, int(kibibytes) * 1024, output.read().decode())

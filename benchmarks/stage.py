@@ -87,9 +87,14 @@ class Stage:
         store.create("tables", table, progress.model_dump(mode="json"))
         store.close()
 
+    @property
+    def landed(self) -> Path:
+        """Where the bucket's objects are, as files of the same names."""
+        return self.folder / "stack" / "storage" / "data_lake_credix"
+
     def clear(self) -> None:
         """Empty the bucket: on many machines the disk is what a benchmark fills first."""
-        for landed in (self.folder / "stack" / "storage" / "data_lake_credix").iterdir():
+        for landed in self.landed.iterdir():
             if landed.is_dir():
                 shutil.rmtree(landed)
             else:
@@ -101,9 +106,9 @@ class Stage:
         assert declared is not None  # noqa: S101 - the repository's own table
         return f"SELECT {', '.join(column.name for column in declared.columns)} FROM {SOURCES[table]}"
 
-    def copy(self, table: str) -> Measured:
-        """What the server can do: COPY in binary format to nowhere."""
-        sink = f"COPY ({self.select(table)}) TO STDOUT (FORMAT binary)"
+    def copy(self, select: str) -> Measured:
+        """What the server can do: COPY of a SELECT in binary format to nowhere."""
+        sink = f"COPY ({select}) TO STDOUT (FORMAT binary)"
         return measure(["sh", "-c", 'psql "$1" -qc "$2" > /dev/null', "sh", self.dsn, sink])
 
 

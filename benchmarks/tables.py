@@ -29,7 +29,9 @@ INSTALLMENTS = SourceTable("oltp.business_case_installments", "asset_id", "insta
 
 def texts(rows: int) -> SourceTable:
     """Rows of 20 texts, some 0.9 kB each."""
-    columns = ", ".join(f"md5((n * 20 + {number})::text) || left(md5(n::text), 13) AS t{number}" for number in range(20))
+    columns = ", ".join(
+        f"md5((n * 20 + {number})::text) || left(md5(n::text), 13) AS t{number}" for number in range(20)
+    )
     name = f"{SCHEMA}.texts"
     return SourceTable(
         name, "id", "20 texts", (f"CREATE TABLE {name} AS SELECT n AS id, {columns} FROM generate_series(1, {rows}) n",)
@@ -72,15 +74,25 @@ EDGES = [
     Edge("double precision", "double precision", ["0.1", "-0", "NaN", "Infinity", "5e-324", "1.7976931348623157e308"]),
     Edge("real", "real", ["0.1", "3.4028235e38", "-0"]),
     Edge("boolean", "boolean", ["t", "f"]),
-    Edge("text, strange characters", "text", ["", " ", "it's \"a\" \\ b", "\n\r\t", "\x01\x7f", "日本語 😀 e\u0301\u202e\uffff"]),
+    Edge(
+        "text, strange characters",
+        "text",
+        ["", " ", 'it\'s "a" \\ b', "\n\r\t", "\x01\x7f", "日本語 😀 e\u0301\u202e\uffff"],
+    ),
     Edge("text that looks like null", "text", ["NULL", "\\N", "None", "nan"]),
     Edge("bytea", "bytea", ["\\x", "\\x00ff5c27"]),
     Edge("uuid", "uuid", ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"]),
     Edge("enum", f"{SCHEMA}.mood", ["sad", "it's ok"]),
     Edge("date", "date", ["2026-11-22", "0001-01-01", "9999-12-31", "1582-10-10"]),
     Edge("date infinity", "date", ["infinity", "-infinity", "2026-11-22"]),
-    Edge("timestamptz", "timestamp with time zone", ["2026-11-22 12:34:56.789012+05:45", "1969-12-31 23:59:59.999999+00"]),
-    Edge("timestamptz, years 1 and 9999", "timestamp with time zone", ["0001-01-01 00:00+00", "9999-12-31 23:59:59.999999+00"]),
+    Edge(
+        "timestamptz", "timestamp with time zone", ["2026-11-22 12:34:56.789012+05:45", "1969-12-31 23:59:59.999999+00"]
+    ),
+    Edge(
+        "timestamptz, years 1 and 9999",
+        "timestamp with time zone",
+        ["0001-01-01 00:00+00", "9999-12-31 23:59:59.999999+00"],
+    ),
     Edge("timestamptz infinity", "timestamp with time zone", ["infinity", "-infinity", "2026-11-22 12:00:00+00"]),
     Edge("timestamptz, year 10000", "timestamp with time zone", ["10000-01-01 00:00+00", "2026-11-22 12:00:00+00"]),
     Edge("timestamp", "timestamp", ["2026-11-22 12:34:56.789012", "0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"]),

@@ -46,7 +46,9 @@ def read_source(connection: psycopg.Connection, table: SourceTable) -> Source:
     for name, type_ in types.items():
         column = sql.Identifier(name).as_string(connection)
         expressions += [f"{column}::text", _other(type_).format(column)]
-    statement = f"COPY (SELECT {', '.join(expressions)} FROM {table.name}) TO STDOUT (FORMAT csv, NULL '', FORCE_QUOTE *)"
+    statement = (
+        f"COPY (SELECT {', '.join(expressions)} FROM {table.name}) TO STDOUT (FORMAT csv, NULL '', FORCE_QUOTE *)"
+    )
     with tempfile.TemporaryFile() as file:
         with connection.cursor().copy(statement.encode()) as copied:
             for block in copied:

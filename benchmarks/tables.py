@@ -15,7 +15,7 @@ class SourceTable:
     key: str
     what: str
     """For people."""
-    statements: Sequence[str] = ()
+    statements: tuple[str, ...] = ()
     """What makes it."""
 
     @property

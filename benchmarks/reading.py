@@ -1,6 +1,6 @@
 """Our two engines, reading only: ``python -m benchmarks.reading [--rows 5000000]``.
 
-No Parquet and no upload: what a row costs the client until it is an Arrow batch, in a process for each engine and table.
+No Parquet and no upload: what rows cost the client until they are Arrow batches, in a process per engine and table.
 Prints seconds, CPU seconds and peak memory, and their ratios to COPY; JSON when it is piped.
 """
 

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class Brought:
     """Parquet files of each table that it brought."""
     failed: dict[str, str]
     """Why it did not bring the others."""
+    rows: dict[str, int] = field(default_factory=dict)
+    """How many rows it says that it brought, if it does."""
 
 
 @dataclass(frozen=True)
@@ -62,24 +64,29 @@ def ours(*, policy: str | None = None, stored: bool = True) -> Callable[[Stage, 
     """
 
     def bring(scene: Stage, tables: Sequence[SourceTable], folder: Path) -> Brought:
-        environment = scene.environment("contender") | {
-            "TABLES_FILE": str(folder / "tables.yaml"),
-            "STATE_SQLITE_PATH": str(folder / "state.sqlite"),
-        }
+        environment = (
+            scene.environment("contender")
+            | scene.image()
+            | {
+                "TABLES_FILE": str(folder / "tables.yaml"),
+                "STATE_SQLITE_PATH": str(folder / "state.sqlite"),
+            }
+        )
         declared = _declared(environment, tables, policy)
         (folder / "tables.yaml").write_text(yaml.safe_dump({"version": 1, "tables": list(declared.values())}))
         scene.clear()
         module = "services.extractor" if stored else "benchmarks.without_bucket"
         measured = measure([sys.executable, "-m", module], environment, codes=(0, 1))
         reports = {report["table"]: report for report in json.loads(measured.output)["tables"]}
-        files, failed = {}, {}
+        files, failed, rows = {}, {}, {}
         for table, entry in declared.items():
             report = reports[entry["name"]]
             if report["error"]:
                 failed[table] = str(report["error"])
             else:
+                rows[table] = int(report["rows"])
                 files[table] = sorted(scene.landed.rglob(f"*{report['batch_id']}*.parquet"))
-        return Brought(measured, files, failed)
+        return Brought(measured, files, failed, rows)
 
     return bring
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 from typing import Annotated
 
@@ -23,8 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import PROGRAMS, installed
+from benchmarks.contenders import ours as bring_ours
 from benchmarks.measure import Measured, measure
 from benchmarks.stage import REPOSITORY, SOURCES, Stage, stage
+from benchmarks.tables import INSTALLMENTS, SCHEMA, SourceTable, bodies, giant, texts
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 errors = Console(stderr=True)
@@ -187,22 +190,35 @@ def memory(
         1_000_000,
         10_000_000,
     ],
+    wide: Annotated[bool, typer.Option(help="Tables of wide rows, too.")] = True,
 ) -> None:
-    """Peak memory of full loads of tables of different sizes; promises less than 400 MB for each."""
-    lines = []
+    """Peak memory of full loads of many rows and of wide ones; promises less than 400 MB, but for one row of 200 MB."""
+    lines, promises = [], []
     with stage() as scene:
         for number in rows:
             _say(f"filling {number:,} rows")
             scene.seed(number)
-            ours, landed = _ours(scene, "installments", f"memory-{number}")
-            lines.append(_line(f"full load of {number:,}", landed, ours))
-    promises = [
-        Promise(
-            f"{line.what}: peak MB", (line.peak_bytes or 0) / MB, "less than 400", (line.peak_bytes or 0) < 400 * MB
-        )
-        for line in lines
-    ]
+            lines.append(_peak(scene, INSTALLMENTS))
+        scene.execute(f"CREATE SCHEMA {SCHEMA}")
+        for table in (texts(500_000), bodies(10_000), giant()) if wide else ():
+            _say(f"filling {table.what}")
+            for statement in (*table.statements, f"VACUUM ANALYZE {table.name}"):
+                scene.execute(statement)
+            lines.append(_peak(scene, table))
+    for line in lines:
+        if line.what != giant().what and line.peak_bytes is not None:
+            peak = line.peak_bytes / MB
+            promises.append(Promise(f"{line.rows:,} {line.what}: peak MB", peak, "less than 400", peak < 400))
     _finish("memory of a full load", lines, promises)
+
+
+def _peak(scene: Stage, table: SourceTable) -> Line:
+    with tempfile.TemporaryDirectory(dir=scene.folder) as folder:
+        brought = bring_ours()(scene, [table], Path(folder))
+    scene.clear()
+    if brought.measured is None or brought.failed:
+        raise typer.BadParameter(f"{table.name}: {brought.failed}")
+    return _line(table.what, brought.rows[table.name], brought.measured)
 
 
 @app.command()
@@ -254,7 +270,7 @@ def start(
         for turn in range(rounds):
             measured = measure(
                 [sys.executable, "-m", "benchmarks.first_read", "--table", "installments"],
-                scene.environment(f"start-{turn}"),
+                scene.environment(f"start-{turn}") | scene.image(),
             )
             found = json.loads(measured.output.splitlines()[-1])
             seconds.append(float(found["seconds_to_first_rows"]))

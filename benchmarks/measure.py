@@ -69,10 +69,10 @@ def measure(
         tempfile.TemporaryFile() as output,
         tempfile.TemporaryFile() as errors,
     ):
+        # As in an image, Python reads what it has compiled before; the first run of a program compiles it.
+        variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **(environment or {})}
         watched = [sys.executable, "-I", "-S", "-c", _WATCH, report.name, *command]
-        subprocess.run(
-            watched, stdout=output, stderr=errors, env={**os.environ, **(environment or {})}, cwd=folder, check=False
-        )
+        subprocess.run(watched, stdout=output, stderr=errors, env=variables, cwd=folder, check=False)
         output.seek(0)
         errors.seek(0)
         wrote = errors.read().decode(errors="replace")[-2000:]

@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -117,6 +118,16 @@ def _line(table: SourceTable, racer: Contender, rows: int, runs: list[Measured],
     return Line(table.what, racer.name, rows, seconds, copy / seconds, cpu, max(run.peak_bytes for run in runs), result)
 
 
+def warm(scene: Stage, racers: Sequence[Contender]) -> None:
+    """Let every contender bring one small table: its first run compiles its Python, and is not measured."""
+    name = f"{SCHEMA}.warm"
+    scene.execute(f"CREATE TABLE {name} AS SELECT 1 AS id")
+    for racer in racers:
+        say(f"once, not measured: {racer.name}")
+        with tempfile.TemporaryDirectory(dir=scene.folder) as folder, suppress(CommandFailed):
+            racer.bring(scene, [SourceTable(name, "id", "warm")], fresh(Path(folder) / "own"))
+
+
 def edges(scene: Stage, readers: Sequence[Contender]) -> dict[str, dict[str, str]]:
     """What each contender makes of the values at the edges, by edge and contender."""
     tables = edge_tables()
@@ -162,6 +173,7 @@ def main(
         say(f"filling {rows:,} rows")
         scene.seed(rows)
         scene.execute(f"CREATE SCHEMA {SCHEMA}")
+        warm(scene, racers)
         for table in (INSTALLMENTS, texts(max(1, rows // 5)), bodies(max(1, rows // 500))):
             for statement in (*table.statements, f"VACUUM ANALYZE {table.name}", "CHECKPOINT"):
                 scene.execute(statement)

@@ -56,7 +56,7 @@ class Read:
 
 def read(scene: Stage, table: SourceTable, engine: str, copy: float, rows: int) -> Read:
     """Measure one engine with one table."""
-    measured = measure([sys.executable, "-c", _READ, engine, scene.dsn, f"SELECT * FROM {table.name}"])
+    measured = measure([sys.executable, "-c", _READ, engine, scene.dsn, f"SELECT * FROM {table.name}"], scene.image())
     found = measured.output.strip()
     seconds = measured.seconds if found == str(rows) else None
     return Read(

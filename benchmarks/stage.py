@@ -23,7 +23,7 @@ from local.stack.ports import HOST, choose_ports
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import TableProgress
 from services.core.tables import load_tables
-from tests.processes import process, throwaway_postgres
+from tests.processes import WITHOUT_PANDAS, process, throwaway_postgres
 
 REPOSITORY = Path(__file__).parents[1]
 SOURCES = {"installments": f"{SCHEMA}.{INSTALLMENTS}", "cnpj_ws": f"{SCHEMA}.{COMPANIES}"}
@@ -74,10 +74,17 @@ class Stage:
             "POSTGRES_PASSWORD": str(facts["password"]),
         }
 
+    def image(self) -> dict[str, str]:
+        """What makes this environment's Python like the image's."""
+        folder = self.folder / "image"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(WITHOUT_PANDAS)
+        return {"PYTHONPATH": str(folder)}
+
     def extract(self, table: str, state: str, *arguments: str, module: str = "services.extractor") -> Measured:
         """Run the extractor as a job would."""
         command = [sys.executable, "-m", module, "--table", table, *arguments]
-        return measure(command, self.environment(state))
+        return measure(command, self.environment(state) | self.image())
 
     def watermark(self, table: str, state: str, days_ago: int) -> None:
         """Put a table's watermark some days back, in a new state of that name, as if the rest were merged."""

@@ -53,6 +53,20 @@ def bodies(rows: int) -> SourceTable:
     )
 
 
+def giant() -> SourceTable:
+    """One row of 200 MB among short ones."""
+    name = f"{SCHEMA}.giant"
+    return SourceTable(
+        name,
+        "id",
+        "rows, one of 200 MB",
+        (
+            f"CREATE TABLE {name} AS SELECT n AS id, n::text AS body FROM generate_series(1, 5000) n",
+            f"INSERT INTO {name} SELECT 0, repeat('0123456789', 20000000)",
+        ),
+    )
+
+
 @dataclass(frozen=True)
 class Edge:
     """Values of one type; each is a table of its own, so that one that cannot be read hides no other."""

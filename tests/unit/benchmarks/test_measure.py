@@ -1,6 +1,7 @@
 """What the benchmarks say of a command is the command's own."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +31,10 @@ def test_a_command_that_fails_says_why() -> None:
     assert measure(failing, codes=(0, 1)).output == ""
     with pytest.raises(CommandFailed, match="not run"):
         measure(["/no/such/program"])
+
+
+def test_what_was_compiled_once_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (tmp_path / "some_module.py").write_text("x = 1")
+    measure([sys.executable, "-c", "import some_module"], folder=tmp_path)
+    assert list(tmp_path.glob("__pycache__/some_module.*.pyc"))

@@ -58,10 +58,11 @@ $(CONTENDERS)/.installed: $(STAMP) requirements/benchmark.txt
 
 benchmark-setup: $(CONTENDERS)/.installed $(PACKAGES) ## install what the benchmark compares with, into .venv-benchmark
 
-benchmark: benchmark-setup ## measure extractor and transformer: ratios, in one run (half an hour, 5 GB of disk; quiet machine)
+benchmark: benchmark-setup ## measure extractor and transformer, dlt and rivet: ratios, in one run (an hour, 10 GB of disk; quiet machine)
 	$(BIN)/python -m benchmarks.extraction engines
 	$(BIN)/python -m benchmarks.extraction engines --no-upload
 	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.extraction memory
 	$(BIN)/python -m benchmarks.extraction incremental
 	$(BIN)/python -m benchmarks.extraction start

@@ -10,7 +10,7 @@ Exit code 1 when what our extractor landed is not what the source holds.
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -180,12 +180,22 @@ def main(
             lines += race(scene, table, racers, rounds)
         found = edges(scene, readers) if values else {}
     show(lines, found, racers)
-    wrong = [line.table for line in lines if line.contender == OURS.name and line.result != "equal"]
-    # A refusal is what the default policy promises; a value that is another one is not.
-    wrong += [what for what, each in found.items() if not each[OURS.name].startswith(("equal", "fails: "))]
+    wrong = wrongly_landed(lines, found)
     if wrong:
         sys.stderr.write(f"the extractor landed something else than the source holds: {'; '.join(wrong)}\n")
     sys.exit(1 if wrong else 0)
+
+
+def wrongly_landed(lines: Sequence[Line], found: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Tables and edges of which our extractor landed something else than the source holds, or a table not at all.
+
+    A refusal of a value at an edge is what the default policy promises.
+    """
+    wrong = [line.table for line in lines if line.contender == OURS.name and line.result != "equal"]
+    for what, each in found.items():
+        ours = {name: said for name, said in each.items() if name.startswith(OURS.name)}
+        wrong += [f"{what} ({name})" for name, said in ours.items() if not said.startswith(("equal", "fails: "))]
+    return wrong
 
 
 def show(lines: Sequence[Line], found: dict[str, dict[str, str]], racers: Sequence[Contender]) -> None:

@@ -173,9 +173,13 @@ def _column(column: SourceColumn, landed: pa.Table, companions: str | None) -> F
         else:
             value = _python(values[row])
         if value is None:
-            finding = replace(finding, nulled=finding.nulled + 1, example=finding.example or f"{printed} → null")
+            finding = replace(
+                finding, nulled=finding.nulled + 1, example=finding.example or f"{_short(printed)} → null"
+            )
         elif printed is None:
-            finding = replace(finding, made_up=finding.made_up + 1, example=finding.example or f"null → {value}")
+            finding = replace(
+                finding, made_up=finding.made_up + 1, example=finding.example or f"null → {_short(str(value))}"
+            )
         elif not same_value(column.type, printed, other, value):
             example = finding.example or f"{_short(printed)} → {_short(_written(value, values.type))}"
             finding = replace(finding, changed=finding.changed + 1, example=example)
@@ -318,7 +322,9 @@ def _written(value: Any, type_: pa.DataType) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "…"
+    """A text that fits into a line; what cannot be seen, as Python writes it."""
+    seen = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[:60])
+    return seen if len(text) <= 60 else seen + "…"
 
 
 def is_natural(type_: str, landed: pa.DataType) -> bool:

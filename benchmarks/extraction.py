@@ -187,6 +187,7 @@ def _median(what: str, lines: list[Line]) -> Line:
 @app.command()
 def memory(
     rows: Annotated[list[int], typer.Option(help="Installments in the table; repeatable.")] = [  # noqa: B006
+        1_000,
         1_000_000,
         10_000_000,
     ],

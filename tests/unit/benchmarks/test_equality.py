@@ -130,6 +130,11 @@ def test_nulls_are_values_too() -> None:
     assert whole == "1 of 2 null, 1 of 2 made up (\\x → null)"
 
 
+def test_an_example_can_be_read() -> None:
+    landed = pa.array(["a\n" + "b" * 100])
+    assert found("text", [("\uf02b\n", None)], landed) == f"1 of 1 changed (\\uf02b\\n → a\\n{'b' * 58}…)"
+
+
 def test_what_a_column_cannot_hold_may_be_in_its_companion() -> None:
     values = [("2026-11-22", "20779"), ("infinity", None)]
     dates = pa.array([20779, None], pa.date32())

@@ -34,7 +34,13 @@ def texts(rows: int) -> SourceTable:
     )
     name = f"{SCHEMA}.texts"
     return SourceTable(
-        name, "id", "20 texts", (f"CREATE TABLE {name} AS SELECT n AS id, {columns} FROM generate_series(1, {rows}) n",)
+        name,
+        "id",
+        "20 texts",
+        (
+            f"CREATE TABLE {name} AS SELECT n AS id, {columns} FROM generate_series(1, {rows}) n",
+            f"ALTER TABLE {name} ADD PRIMARY KEY (id)",
+        ),
     )
 
 
@@ -46,7 +52,7 @@ def bodies(rows: int) -> SourceTable:
         "id",
         "rows of 100 kB",
         (
-            f"CREATE TABLE {name} (id integer, body text)",
+            f"CREATE TABLE {name} (id integer PRIMARY KEY, body text)",
             f"ALTER TABLE {name} ALTER body SET STORAGE EXTERNAL",
             f"INSERT INTO {name} SELECT n, repeat(md5(n::text), 3200) FROM generate_series(1, {rows}) n",
         ),
@@ -63,6 +69,7 @@ def giant() -> SourceTable:
         (
             f"CREATE TABLE {name} AS SELECT n AS id, n::text AS body FROM generate_series(1, 5000) n",
             f"INSERT INTO {name} SELECT 0, repeat('0123456789', 20000000)",
+            f"ALTER TABLE {name} ADD PRIMARY KEY (id)",
         ),
     )
 

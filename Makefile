@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := $(VENV)/.dbt-packages
 ANALYZER := $(VENV)/.sql-engine
+CONTENDERS := .venv-benchmark
 
 .PHONY: benchmark benchmark-setup help packages setup demo up down seed test soak lint format lock docs clean
 
@@ -49,12 +50,19 @@ seed: setup ## fill the running stack's PostgreSQL with sample data
 test: setup ## all tests, three files at a time (TESTS=tests/unit for some, one at a time)
 	$(BIN)/python -m pytest $(or $(TESTS),-n 3 --dist loadfile)
 
-benchmark-setup: $(STAMP) $(PACKAGES) ## install the engines that the benchmark compares with
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/benchmark.txt
+# An environment of their own: what they need must not decide what our services run with.
+$(CONTENDERS)/.installed: $(STAMP) requirements/benchmark.txt
+	test -x $(CONTENDERS)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(CONTENDERS)
+	$(BIN)/uv pip sync --quiet --python $(CONTENDERS)/bin/python --require-hashes requirements/benchmark.txt
+	touch $@
 
-benchmark: benchmark-setup ## measure extractor and transformer: ratios, in one run (half an hour, 5 GB of disk; quiet machine)
+benchmark-setup: $(CONTENDERS)/.installed $(PACKAGES) ## install what the benchmark compares with, into .venv-benchmark
+
+benchmark: benchmark-setup ## measure extractor and transformer, dlt and rivet: ratios, in one run (an hour, 10 GB of disk; quiet machine)
 	$(BIN)/python -m benchmarks.extraction engines
 	$(BIN)/python -m benchmarks.extraction engines --no-upload
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.extraction memory
 	$(BIN)/python -m benchmarks.extraction incremental
 	$(BIN)/python -m benchmarks.extraction start
@@ -86,7 +94,7 @@ lock: setup ## write the lock files anew from pyproject.toml
 
 clean: ## remove the virtual environment and what the local stack wrote
 	-test -x $(BIN)/credix && $(BIN)/credix local down --remove-data
-	rm -rf $(VENV) .credix
+	rm -rf $(VENV) $(CONTENDERS) .credix
 
 docs: setup ## write docs/configuration.md and Terraform's declared tables from the code
 	$(BIN)/python -m services.ops.configuration > docs/configuration.md

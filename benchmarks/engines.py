@@ -1,4 +1,4 @@
-"""Other ways to bring a table into Parquet, each in a process of its own.
+"""Other ways to bring a table into Parquet, each in a process of its own, in .venv-benchmark.
 
     python -m benchmarks.engines ENGINE DSN SQL FILE [--no-upload]
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
+from pathlib import Path
 from statistics import median
 from typing import Annotated
 
@@ -23,13 +23,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.contenders import PROGRAMS, installed
+from benchmarks.contenders import ours as bring_ours
 from benchmarks.measure import Measured, measure
-from benchmarks.stage import SOURCES, Stage, stage
+from benchmarks.stage import REPOSITORY, SOURCES, Stage, stage
+from benchmarks.tables import INSTALLMENTS, SCHEMA, SourceTable, bodies, giant, texts
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 errors = Console(stderr=True)
 
-PACKAGES = {"connectorx": "connectorx", "adbc": "adbc_driver_postgresql", "pandas": "sqlalchemy"}
+MB = 1_000_000
+OTHERS = ("connectorx", "adbc", "pandas")
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Line:
     seconds: float
     cpu_seconds: float | None
     """Of the client."""
-    peak_mib: float | None
+    peak_bytes: int | None
 
     @property
     def speed(self) -> float:
@@ -63,11 +67,11 @@ def _finish(title: str, lines: list[Line], promises: list[Promise]) -> None:
     """Show, and end the process with 1 when a promise is broken."""
     if sys.stdout.isatty():
         table = Table(title=title, title_justify="left")
-        for heading in ("what", "rows", "rows/s", "seconds", "client CPU s", "peak MiB"):
+        for heading in ("what", "rows", "rows/s", "seconds", "client CPU s", "peak MB"):
             table.add_column(heading, justify="left" if heading == "what" else "right")
         for line in lines:
             cpu = f"{line.cpu_seconds:.1f}" if line.cpu_seconds is not None else "–"
-            peak = f"{line.peak_mib:.0f}" if line.peak_mib is not None else "–"
+            peak = f"{line.peak_bytes / MB:.0f}" if line.peak_bytes is not None else "–"
             table.add_row(line.what, f"{line.rows:,}", f"{line.speed:,.0f}", f"{line.seconds:.2f}", cpu, peak)
         console = Console()
         console.print(table)
@@ -91,7 +95,7 @@ def _say(text: str) -> None:
 
 def _line(what: str, rows: int, measured: Measured, *, client: bool = True) -> Line:
     return Line(
-        what, rows, measured.seconds, measured.cpu_seconds if client else None, measured.peak_mib if client else None
+        what, rows, measured.seconds, measured.cpu_seconds if client else None, measured.peak_bytes if client else None
     )
 
 
@@ -104,16 +108,19 @@ def _ours(scene: Stage, table: str, state: str, *, upload: bool = True) -> tuple
 
 
 def _others(scene: Stage, table: str, *, upload: bool) -> Iterator[tuple[str, Callable[[int], Measured]]]:
-    for name, package in PACKAGES.items():
-        if find_spec(package) is None:
-            _say(f"{name}: not installed (make benchmark-setup)")
-            continue
+    if not installed():
+        _say("no engines to compare with (make benchmark-setup)")
+        return
+    for name in OTHERS:
 
         def run(rows: int, name: str = name) -> Measured:
             with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
                 rest = [] if upload else ["--no-upload"]
                 arguments = [name, scene.url, f"{scene.select(table)} LIMIT {rows}", file.name, *rest]
-                measured = measure([sys.executable, "-m", "benchmarks.engines", *arguments], scene.environment("none"))
+                python = str(PROGRAMS / "python")
+                measured = measure(
+                    [python, "-m", "benchmarks.engines", *arguments], scene.environment("none"), folder=REPOSITORY
+                )
                 scene.clear()
                 return measured
 
@@ -139,7 +146,7 @@ def engines(
         measured: dict[str, list[Line]] = {}
         for turn in range(rounds):
             _say(f"round {turn + 1} of {rounds}")
-            copied = scene.copy(table)
+            copied = scene.copy(scene.select(table))
             measured.setdefault("psql COPY (binary) > /dev/null", []).append(_line("copy", rows, copied, client=False))
             ours, landed = _ours(scene, table, f"engines-{turn}", upload=upload)
             if landed != rows:
@@ -173,30 +180,46 @@ def _median(what: str, lines: list[Line]) -> Line:
         lines[0].rows,
         median(line.seconds for line in lines),
         middle([line.cpu_seconds for line in lines]),
-        middle([line.peak_mib for line in lines]),
+        max((line.peak_bytes for line in lines if line.peak_bytes is not None), default=None),
     )
 
 
 @app.command()
 def memory(
     rows: Annotated[list[int], typer.Option(help="Installments in the table; repeatable.")] = [  # noqa: B006
+        1_000,
         1_000_000,
         10_000_000,
     ],
+    wide: Annotated[bool, typer.Option(help="Tables of wide rows, too.")] = True,
 ) -> None:
-    """Peak memory of full loads of tables of different sizes; promises less than 400 MB for each."""
-    lines = []
+    """Peak memory of full loads of many rows and of wide ones; promises less than 400 MB, but for one row of 200 MB."""
+    lines, promises = [], []
     with stage() as scene:
         for number in rows:
             _say(f"filling {number:,} rows")
             scene.seed(number)
-            ours, landed = _ours(scene, "installments", f"memory-{number}")
-            lines.append(_line(f"full load of {number:,}", landed, ours))
-    promises = [
-        Promise(f"{line.what}: peak MB", (line.peak_mib or 0) * 1.048576, "less than 400", (line.peak_mib or 0) < 381)
-        for line in lines
-    ]
+            lines.append(_peak(scene, INSTALLMENTS))
+        scene.execute(f"CREATE SCHEMA {SCHEMA}")
+        for table in (texts(500_000), bodies(10_000), giant()) if wide else ():
+            _say(f"filling {table.what}")
+            for statement in (*table.statements, f"VACUUM ANALYZE {table.name}"):
+                scene.execute(statement)
+            lines.append(_peak(scene, table))
+    for line in lines:
+        if line.what != giant().what and line.peak_bytes is not None:
+            peak = line.peak_bytes / MB
+            promises.append(Promise(f"{line.rows:,} {line.what}: peak MB", peak, "less than 400", peak < 400))
     _finish("memory of a full load", lines, promises)
+
+
+def _peak(scene: Stage, table: SourceTable) -> Line:
+    with tempfile.TemporaryDirectory(dir=scene.folder) as folder:
+        brought = bring_ours()(scene, [table], Path(folder))
+    scene.clear()
+    if brought.measured is None or brought.failed:
+        raise typer.BadParameter(f"{table.name}: {brought.failed}")
+    return _line(table.what, brought.rows[table.name], brought.measured)
 
 
 @app.command()
@@ -248,7 +271,7 @@ def start(
         for turn in range(rounds):
             measured = measure(
                 [sys.executable, "-m", "benchmarks.first_read", "--table", "installments"],
-                scene.environment(f"start-{turn}"),
+                scene.environment(f"start-{turn}") | scene.image(),
             )
             found = json.loads(measured.output.splitlines()[-1])
             seconds.append(float(found["seconds_to_first_rows"]))

@@ -23,7 +23,7 @@ from local.stack.ports import HOST, choose_ports
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import TableProgress
 from services.core.tables import load_tables
-from tests.processes import process, throwaway_postgres
+from tests.processes import WITHOUT_PANDAS, process, throwaway_postgres
 
 REPOSITORY = Path(__file__).parents[1]
 SOURCES = {"installments": f"{SCHEMA}.{INSTALLMENTS}", "cnpj_ws": f"{SCHEMA}.{COMPANIES}"}
@@ -74,10 +74,17 @@ class Stage:
             "POSTGRES_PASSWORD": str(facts["password"]),
         }
 
+    def image(self) -> dict[str, str]:
+        """What makes this environment's Python like the image's."""
+        folder = self.folder / "image"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(WITHOUT_PANDAS)
+        return {"PYTHONPATH": str(folder)}
+
     def extract(self, table: str, state: str, *arguments: str, module: str = "services.extractor") -> Measured:
         """Run the extractor as a job would."""
         command = [sys.executable, "-m", module, "--table", table, *arguments]
-        return measure(command, self.environment(state))
+        return measure(command, self.environment(state) | self.image())
 
     def watermark(self, table: str, state: str, days_ago: int) -> None:
         """Put a table's watermark some days back, in a new state of that name, as if the rest were merged."""
@@ -87,9 +94,14 @@ class Stage:
         store.create("tables", table, progress.model_dump(mode="json"))
         store.close()
 
+    @property
+    def landed(self) -> Path:
+        """Where the bucket's objects are, as files of the same names."""
+        return self.folder / "stack" / "storage" / "data_lake_credix"
+
     def clear(self) -> None:
         """Empty the bucket: on many machines the disk is what a benchmark fills first."""
-        for landed in (self.folder / "stack" / "storage" / "data_lake_credix").iterdir():
+        for landed in self.landed.iterdir():
             if landed.is_dir():
                 shutil.rmtree(landed)
             else:
@@ -101,9 +113,9 @@ class Stage:
         assert declared is not None  # noqa: S101 - the repository's own table
         return f"SELECT {', '.join(column.name for column in declared.columns)} FROM {SOURCES[table]}"
 
-    def copy(self, table: str) -> Measured:
-        """What the server can do: COPY in binary format to nowhere."""
-        sink = f"COPY ({self.select(table)}) TO STDOUT (FORMAT binary)"
+    def copy(self, select: str) -> Measured:
+        """What the server can do: COPY of a SELECT in binary format to nowhere."""
+        sink = f"COPY ({select}) TO STDOUT (FORMAT binary)"
         return measure(["sh", "-c", 'psql "$1" -qc "$2" > /dev/null', "sh", self.dsn, sink])
 
 

@@ -48,7 +48,7 @@ from services.core.state.state import PipelineState
 from services.core.tables import EXTRACTED_AT, load_tables
 from services.extractor.source.terms import APPLICATION
 from tests.integration.postgres_versions import binaries_of
-from tests.processes import process
+from tests.processes import WITHOUT_PANDAS, process
 
 ROLE, PASSWORD = "extractor", "a-password-that-nobody-prints"
 SCHEMA = "src"
@@ -60,17 +60,6 @@ ROWS_PER_PAGE = 7
 """Of a table that ``Database.paged_table`` makes."""
 WAIT = 60.0
 """Seconds that anything may take before a test gives up on it: the machine's cores are shared."""
-
-WITHOUT_PANDAS = """
-import sys
-class WithoutPandas:
-    def find_spec(self, name, path=None, target=None):
-        if name == "pandas":
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, WithoutPandas())
-"""
-"""What every Python imports first. As in the image, there is no pandas: the engine imports it where it is, which takes
-a third of a short run."""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Row = dict[str, Any]

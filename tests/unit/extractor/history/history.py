@@ -228,7 +228,9 @@ class History:
                 state=PipelineState(cast(Any, Stepwise(process, "state", self.store))),
                 client=cast(Any, warehouse),
                 dbt=cast(DbtProject, dbt),
-                row_tests=SimpleNamespace(results=lambda *_: []),
+                row_tests=SimpleNamespace(
+                    results=lambda *_: [], only_if_all_pass=lambda table, rows, columns: rows, told=lambda *_: []
+                ),
                 artifacts=NoArtifacts(),
                 reports=cast(Any, SimpleNamespace(publish=lambda run_id: None)),
                 alert=lambda batch: None,

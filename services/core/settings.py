@@ -6,6 +6,7 @@ read the emulators' variables themselves (``STORAGE_EMULATOR_HOST``, ``PUBSUB_EM
 """
 
 import itertools
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -273,15 +274,21 @@ class TransformerSettings(CoreSettings, WarehouseSettings, PriceSettings):
         default=SecretStr(""), description="Where they go instead, in the form of Microsoft Teams' webhooks."
     )
 
-    def dbt_variables(self) -> dict[str, str]:
-        """What the dbt project and its profile read from the environment of these settings: all of it."""
-        return {
+    def dbt_variables(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """What has to be set in an environment, so that the dbt project and its profile read these settings from it.
+
+        Nothing that it says already, or that is the project's own default: dbt takes a variable that is set for another
+        than one that is not, and would not go on from the parse state of the image.
+        """
+        values = {
             "DBT_TARGET": self.dbt_target,
             "GCP_PROJECT": self.gcp_project,
             "BIGQUERY_LOCATION": self.bigquery_location,
             "DATASET_ELEMENTARY": self.dataset_elementary,
             **super()._datasets(),
         }
+        defaults = {name: type(self).model_fields[name.lower()].default for name in values}
+        return {name: value for name, value in values.items() if environment.get(name, defaults[name]) != value}
 
     def _datasets(self) -> dict[str, str]:
         elementary = self.dataset_elementary

@@ -88,7 +88,7 @@ class DbtProject:
 
     def _invoke(self, runner: dbtRunner, arguments: list[str], **parameters: Any) -> dbtRunnerResult:
         settings = self._settings
-        os.environ.update(settings.dbt_variables())
+        os.environ.update(settings.dbt_variables(os.environ))
         common = [
             "--project-dir", str(settings.dbt_project_dir),
             "--profiles-dir", str(settings.dbt_project_dir),

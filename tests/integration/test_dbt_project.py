@@ -224,8 +224,15 @@ def test_the_environment_cannot_say_another_place_than_the_settings(
     assert nodes["model.credix.installments"].relation_name == "`here`.`bronze`.`installments`"
 
 
-def test_every_variable_of_the_project_is_set_from_the_settings() -> None:
+def test_every_variable_of_the_project_is_one_of_the_settings_with_the_same_default() -> None:
     texts = [path.read_text() for path in (REPOSITORY / "dbt").rglob("*") if path.suffix in (".yml", ".sql")]
-    read = {name for text in texts for name in re.findall(r"env_var\('(\w+)'", text)}
+    read = {found for text in texts for found in re.findall(r"env_var\('(\w+)'(?:, '(.*?)')?\)", text)}
     of_the_machine = {"BIGQUERY_EMULATOR_HOST", "BIGQUERY_MAX_BYTES_BILLED", "DBT_PACKAGES_FOLDER"}
-    assert read - of_the_machine == TransformerSettings(gcp_project="here").dbt_variables().keys()
+    read = {(name, default) for name, default in read if name not in of_the_machine}
+    others = {name: "elsewhere" for name, _ in read}
+    settings = TransformerSettings(gcp_project="here")
+    assert settings.dbt_variables(others).keys() == others.keys()
+    defaults = {(name, TransformerSettings.model_fields[name.lower()].default) for name in others}
+    assert read - {("GCP_PROJECT", "")} == {(name, default) for name, default in defaults if name != "GCP_PROJECT"}
+    assert settings.dbt_variables({}) == {"GCP_PROJECT": "here"}
+    assert settings.dbt_variables({"GCP_PROJECT": "here", "DBT_TARGET": "gcp"}) == {}

@@ -104,7 +104,7 @@ class Commands:
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
             "DBT_USE_COLORS": "false",
         }
-        return inherited | self.settings.dbt_variables() | own
+        return inherited | self.settings.dbt_variables(inherited) | own
 
     def _last_words(self, output: Path) -> str:
         said = output.read_text(errors="replace").strip()

@@ -7,16 +7,16 @@ a job of that id that does nothing. BigQuery takes a job id once
 (https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid), so what is sent late is refused with 409.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import structlog
 from google.api_core.exceptions import Conflict, NotFound
 from google.cloud import bigquery
 from google.cloud.bigquery.job import CopyJob, LoadJob, QueryJob
 
+from services.core import machine
 from services.core.errors import TransientError
 from services.core.labels import job_labels
 from services.core.naming import new_batch_id
@@ -65,7 +65,7 @@ class Settled:
 
 def new_job_id(what: str, table: str) -> str:
     """An id for a job on a table: unique, sortable by time; letters, digits, dashes and underscores only."""
-    return f"credix-{what}-{table}-{new_batch_id(datetime.now(UTC))}"
+    return f"credix-{what}-{table}-{new_batch_id(machine.now())}"
 
 
 def settle(client: bigquery.Client, job_id: str, wait: timedelta) -> Settled:
@@ -145,10 +145,10 @@ def await_end(job: QueryJob | CopyJob | LoadJob, wait: timedelta) -> None:
         StillRunning: it has not ended in time.
         GoogleAPICallError: BigQuery does not answer; the job goes on.
     """
-    deadline = time.monotonic() + wait.total_seconds()
+    deadline = machine.monotonic() + wait.total_seconds()
     pause, longest = _POLL_SECONDS
     while not job.done(retry=RETRY, timeout=min(REQUEST_SECONDS, wait.total_seconds())):
-        if time.monotonic() + pause > deadline:
+        if machine.monotonic() + pause > deadline:
             raise StillRunning(f"job {job.job_id} has not ended after {wait.total_seconds():.0f} s")
-        time.sleep(pause)
+        machine.sleep(pause)
         pause = min(pause * 1.5, longest)

@@ -6,10 +6,11 @@ business_case/landing/ingestion_dt=2026-11-22/installments_20261122T170000123456
 
 import hashlib
 import re
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from services.core import machine
 
 BATCH_ID = r"\d{8}T\d{12}Z-[0-9a-f]{8}"
 _MOST_NAME_BYTES = 990
@@ -22,7 +23,7 @@ _OBJECT = re.compile(
 
 def new_batch_id(at: datetime) -> str:
     """Make a batch id: sortable by time (UTC, microseconds), unique by 32 random bits."""
-    return f"{at:%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(4)}"
+    return f"{at:%Y%m%dT%H%M%S%f}Z-{machine.token_hex(4)}"
 
 
 def batch_time(batch_id: str) -> datetime | None:
@@ -66,7 +67,7 @@ def load_job_id(table: str, batch_id: str, attempt: int) -> str:
 
 def stable_job_id(table: str, batch_id: str) -> str:
     """An id for the job that copies a batch over the stable table; another each time. It tells the batch."""
-    return f"credix-stable-{table}-{batch_id}-{secrets.token_hex(4)}"
+    return f"credix-stable-{table}-{batch_id}-{machine.token_hex(4)}"
 
 
 def batch_of_stable_job(job_id: str) -> str:

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 import structlog
 
+from services.core import machine
 from services.core.errors import DataError
 from services.core.landing import put_away
 from services.core.naming import mirrored
@@ -58,5 +58,5 @@ def error_document(stored: StoredObject, error: DataError, attempts: int) -> dic
         "generation": stored.generation,
         "first_seen": stored.created_at.isoformat(),
         "attempts": attempts,
-        "failed_at": datetime.now(UTC).isoformat(),
+        "failed_at": machine.now().isoformat(),
     }

@@ -14,10 +14,10 @@ import sys
 import threading
 from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 import structlog
 
+from services.core import machine
 from services.core.errors import ConfigurationError
 from services.core.naming import new_batch_id
 from services.core.service import end_on_sigterm, start
@@ -69,7 +69,7 @@ def run(
     accepted: bool = False,
 ) -> list[Outcome]:
     """Extract this task's tables one after the other, help the other tasks, and note the run in the history."""
-    started = datetime.now(UTC)
+    started = machine.now()
     run_id = new_batch_id(started)
     task = Task.of(settings, run_id)
     structlog.contextvars.bind_contextvars(run_id=run_id, task=task.index)
@@ -99,7 +99,7 @@ def run(
             id=run_id,
             service="extractor",
             started_at=started,
-            finished_at=datetime.now(UTC),
+            finished_at=machine.now(),
             outcome="failed" if failed else "succeeded",
             details={"tables": [asdict(outcome) for outcome in outcomes], "task": asdict(task)},
         )

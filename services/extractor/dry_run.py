@@ -3,8 +3,8 @@
 import json
 import sys
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 
+from services.core import machine
 from services.core.naming import new_batch_id
 from services.core.settings import ExtractorSettings
 from services.core.state.state import PipelineState
@@ -40,7 +40,7 @@ def dry_run(
     settings: ExtractorSettings, state: PipelineState, table: Table, mode: Mode, *, accepted: bool = False
 ) -> Look:
     """Look at one table: asks the source's catalog and planner, counts what a run would count, and writes nothing."""
-    batch_id = new_batch_id(datetime.now(UTC))
+    batch_id = new_batch_id(machine.now())
     try:
         prepared = prepare(settings, state, table, mode, batch_id, "dry-run", accepted=accepted)
     except Exception as error:  # noqa: BLE001 - the other tables are looked at all the same

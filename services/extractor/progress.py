@@ -2,11 +2,12 @@
 
 import sys
 import threading
-import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
+
+from services.core import machine
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -48,13 +49,13 @@ class LoggedProgress:
 
     def started(self, table: str, estimated_rows: int) -> None:
         """A table's read begins."""
-        now = time.monotonic()
+        now = machine.monotonic()
         with self._lock:
             self._tables[table] = (now, now, estimated_rows, 0, 0)
 
     def landed(self, table: str, rows: int, size: int) -> None:
         """A part is in the bucket."""
-        now = time.monotonic()
+        now = machine.monotonic()
         with self._lock:
             began, said, estimated, all_rows, all_bytes = self._tables[table]
             all_rows, all_bytes = all_rows + rows, all_bytes + size
@@ -109,7 +110,7 @@ class LiveProgress:
         """A table's read begins."""
         with self._lock:
             task = self._progress.add_task(table, total=estimated_rows, speed="", megabytes=0.0)
-            self._tasks[table] = (task, time.monotonic())
+            self._tasks[table] = (task, machine.monotonic())
             self._sizes[table] = 0
 
     def landed(self, table: str, rows: int, size: int) -> None:
@@ -119,7 +120,7 @@ class LiveProgress:
             self._sizes[table] += size
             self._progress.update(task, advance=rows, megabytes=self._sizes[table] / 1e6)
             done = self._progress.tasks[self._progress.task_ids.index(task)].completed
-            self._progress.update(task, speed=f"{done / max(time.monotonic() - began, 1e-3):,.0f}/s")
+            self._progress.update(task, speed=f"{done / max(machine.monotonic() - began, 1e-3):,.0f}/s")
 
     def finished(self, table: str) -> None:
         """A table's read has ended: what was done is all there was."""

@@ -1,13 +1,14 @@
 """One atomic load job per batch, with a client-chosen id: a repeated or lost request never loads twice."""
 
 import itertools
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import structlog
 from google.api_core.exceptions import BadRequest, Conflict, NotFound
 from google.cloud import bigquery
 from google.cloud.bigquery.job import LoadJob
 
+from services.core import machine
 from services.core.errors import DataError, TransientError
 from services.core.faults import fault_point
 from services.core.jobs import LASTING_REASONS, await_end
@@ -130,7 +131,7 @@ def _expire(client: bigquery.Client, destination: str, days: int) -> None:
         table = client.get_table(destination, retry=RETRY, timeout=REQUEST_SECONDS)
     except NotFound:
         return  # A duplicate of the event: the batch was merged, and its table dropped, meanwhile.
-    wanted = datetime.now(UTC) + timedelta(days=days)
+    wanted = machine.now() + timedelta(days=days)
     if table.expires is not None and table.expires <= wanted:
         return  # The dataset's default has seen to it, or an earlier handler of the event.
     table.expires = wanted

@@ -3,14 +3,13 @@
 Every step may run again: a redelivered event goes through all of them and changes nothing that is done.
 """
 
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 import structlog
 from google.cloud import bigquery
 
+from services.core import machine
 from services.core.batch import IN_TEMP, Batch, BatchError, BatchState, Step
 from services.core.errors import DataError
 from services.core.events import ObjectFinalized
@@ -200,7 +199,7 @@ class Loader:
         """
         facts = manifest.counts | {"manifest_sha256": manifest_fingerprint(content)}
         self.state.note_unannounced(batch.table, batch.id)  # before its rows can be in bronze
-        if not self.state.create_batch(batch.after(Step.LAND, datetime.now(UTC), **facts)):
+        if not self.state.create_batch(batch.after(Step.LAND, machine.now(), **facts)):
             known = self.state.batch(batch.id)
             if known is not None:
                 check_announced(known, content)
@@ -217,7 +216,7 @@ class Loader:
         )
         settings = self.settings
         hashed = hashed_table_id(settings.gcp_project, settings.dataset_temp, batch)
-        started = time.monotonic()
+        started = machine.monotonic()
         stable = f"{settings.gcp_project}.{settings.dataset_temp}.{table.name}"
         with jobs_of(batch.run_id):
             job = load(
@@ -238,7 +237,7 @@ class Loader:
             batch.id,
             Step.LOAD,
             **manifest.counts,
-            load_seconds=round(time.monotonic() - started, 3),
+            load_seconds=round(machine.monotonic() - started, 3),
             # What a manifest says that no extraction announced counts for nothing beyond its parts.
             unrepresentable={} if batch.arrived_at else manifest.unrepresentable,
         )

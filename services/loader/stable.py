@@ -5,8 +5,9 @@ from datetime import timedelta
 import structlog
 from google.api_core.exceptions import Conflict, NotFound
 from google.cloud import bigquery
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
+from tenacity import Retrying, retry_if_exception_type, wait_random
 
+from services.core import machine
 from services.core.batch import Batch
 from services.core.errors import LeaseBusy, LeaseLost
 from services.core.faults import fault_point
@@ -35,7 +36,8 @@ def refresh_stable(client: bigquery.Client, state: PipelineState, batch: Batch, 
     waiting = Retrying(
         retry=retry_if_exception_type(LeaseBusy),
         wait=wait_random(0.2, 1),
-        stop=stop_after_delay(_WAIT_SECONDS),
+        stop=machine.stopping_after(_WAIT_SECONDS),
+        sleep=machine.sleep,
         reraise=True,
     )
     for attempt in waiting:

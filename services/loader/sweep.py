@@ -8,11 +8,12 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 from google.cloud import bigquery
 
+from services.core import machine
 from services.core.batch import IN_TEMP, Batch, BatchError, BatchState, Step
 from services.core.errors import DataError
 from services.core.events import ObjectFinalized
@@ -50,7 +51,7 @@ class Sweep:
     """One sweep, given the loader whose work it finishes."""
 
     loader: Loader
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_at: datetime = field(default_factory=lambda: machine.now())
 
     def run(self) -> Swept:
         """Look at everything once; what fails does not stop the rest."""
@@ -68,7 +69,7 @@ class Sweep:
             self._try(swept, "plans", lambda: self._plans(swept))
             self._try(swept, "leases", lambda: self._leases(swept))
             self._try(swept, "progress", self._progress)
-            finished = datetime.now(UTC)
+            finished = machine.now()
             outcome = "failed" if swept.problems else "succeeded"
             log.info("sweep.finished", outcome=outcome, done=dict(swept.done), problems=swept.problems)
             self.loader.state.add_run(
@@ -129,7 +130,7 @@ class Sweep:
 
     def _extracting(self, table: str) -> bool:
         lease = look(self.loader.state.store, f"extract-{table}")
-        return lease is not None and lease.held(datetime.now(UTC))
+        return lease is not None and lease.held(machine.now())
 
     def _batch(self, batch: Batch, swept: Swept) -> None:
         """A batch that has got stuck."""
@@ -215,7 +216,7 @@ class Sweep:
     def _progress(self) -> None:
         """Tell how far each table is: alerts on lag and on what waits are built on these lines."""
         for name in self.loader.tables.names():
-            log.info("table.progress", **asdict(table_progress(self.loader.state, name, datetime.now(UTC))))
+            log.info("table.progress", **asdict(table_progress(self.loader.state, name, machine.now())))
 
 
 def _batches_of_parts(landed: list[StoredObject], landing_prefix: str) -> set[tuple[str, str]]:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import structlog
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 
+from services.core import machine
 from services.core.errors import PipelineError
 from services.core.labels import job_labels
 from services.core.settings import TransformerSettings
@@ -110,13 +110,13 @@ class DbtProject:
             DbtError: the project does not parse.
         """
         if self._manifest is None:
-            started = time.monotonic()
+            started = machine.monotonic()
             state = _ParseState()
             result = self._invoke(dbtRunner(callbacks=[state.note]), ["parse"])
             if not result.success:
                 raise DbtError(f"dbt parse of {self._settings.dbt_project_dir} failed: {result.exception}")
             self.parse_state = "used" if state.used else f"not used: {state.why}"
-            log.info("dbt.parsed", seconds=round(time.monotonic() - started, 3), parse_state=self.parse_state)
+            log.info("dbt.parsed", seconds=round(machine.monotonic() - started, 3), parse_state=self.parse_state)
             manifest: Any = result.result
             models = {
                 node.name: BronzeModel(

@@ -1,15 +1,15 @@
 """Reconcile: look at the state, do what is due, look again. One process at a time, under a lease."""
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import structlog
 from google.cloud import bigquery
 
+from services.core import machine
 from services.core.batch import Batch, BatchError, BatchState, Step
 from services.core.cost.interrupted import note_interrupted
 from services.core.cost.keeping import keep_cost, log_cost
@@ -155,7 +155,7 @@ class Transformer:
             LeaseBusy: another process is at it.
             Exception: the state or the warehouse does not answer.
         """
-        report = RunReport(run_id=new_batch_id(datetime.now(UTC)), started_at=datetime.now(UTC))
+        report = RunReport(run_id=new_batch_id(machine.now()), started_at=machine.now())
         with (
             structlog.contextvars.bound_contextvars(run_id=report.run_id),
             jobs_of(report.run_id),
@@ -171,10 +171,10 @@ class Transformer:
     def _holder_lives(self) -> bool:
         """Watch the lease until it is renewed (True), or free (False)."""
         first = look(self.state.store, LEASE)
-        while first is not None and first.held(datetime.now(UTC)):
-            time.sleep(0.25)
+        while first is not None and first.held(machine.now()):
+            machine.sleep(0.25)
             now = look(self.state.store, LEASE)
-            if now is None or now.token != first.token or not now.held(datetime.now(UTC)):
+            if now is None or now.token != first.token or not now.held(machine.now()):
                 return False
             if now.expires_at > first.expires_at:
                 return True
@@ -194,7 +194,7 @@ class Transformer:
 
     def _pass(self, lease: Lease, stuck: dict[str, bool]) -> RunReport:
         """Take in, round by round, then build what is due; tables that cannot be taken in go to ``stuck``."""
-        report = RunReport(run_id=new_batch_id(datetime.now(UTC)), started_at=datetime.now(UTC))
+        report = RunReport(run_id=new_batch_id(machine.now()), started_at=machine.now())
         with structlog.contextvars.bound_contextvars(run_id=report.run_id), jobs_of(report.run_id):
             batches = self._loaded(stuck)
             log.info("reconcile.started", batches=[batch.id for batch in batches])
@@ -228,7 +228,7 @@ class Transformer:
                 id=report.run_id,
                 service="transformer",
                 started_at=report.started_at,
-                finished_at=datetime.now(UTC),
+                finished_at=machine.now(),
                 outcome=report.outcome(),
                 details=report.details(),
             )
@@ -236,11 +236,11 @@ class Transformer:
 
     @staticmethod
     def _timed(report: RunReport, stage: str, work: Callable[[], T]) -> T:
-        started = time.monotonic()
+        started = machine.monotonic()
         try:
             return work()
         finally:
-            report.seconds[stage] = round(report.seconds.get(stage, 0.0) + time.monotonic() - started, 3)
+            report.seconds[stage] = round(report.seconds.get(stage, 0.0) + machine.monotonic() - started, 3)
 
     def _definition(self) -> str | None:
         """How the project defines silver and gold; None when it does not parse, which the round has said."""

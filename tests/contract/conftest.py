@@ -7,22 +7,40 @@ from pathlib import Path
 import pytest
 
 from local.stack.emulators import emulators_available
+from services.core.state.certain import CertainStore
+from services.core.state.store import DocumentStore
 from tests.contract.lossy_firestore import LossyFirestore, lossy_firestore
-from tests.contract.store_place import Place
+from tests.contract.store_place import Place, open_store
 from tests.processes import firestore
+from tests.simulation.store import MemoryStore
+
+SHARED = ("sqlite", "firestore", "lossy firestore")
+"""Stores that several processes can open."""
 
 
-@pytest.fixture(params=["sqlite", "firestore", "lossy firestore"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+@pytest.fixture(params=SHARED)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where a store is that another process can open, too."""
+    return _place(request, tmp_path)
+
+
+@pytest.fixture(params=[*SHARED, "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DocumentStore]:
+    """Any store."""
+    memory = request.param == "memory"
+    opened = CertainStore(MemoryStore()) if memory else open_store(_place(request, tmp_path))
+    yield opened
+    opened.close()
+
+
+def _place(request: pytest.FixtureRequest, folder: Path) -> Place:
     if request.param == "sqlite":
-        yield Place("sqlite", str(tmp_path / "state.sqlite"), "")
-        return
+        return Place("sqlite", str(folder / "state.sqlite"), "")
     namespace = f"n{uuid.uuid4().hex[:12]}"
     if request.param == "firestore":
-        yield Place("firestore", request.getfixturevalue("firestore_emulator"), namespace)
-    else:
-        address, _ = request.getfixturevalue("lossy")
-        yield Place("firestore", address, namespace)
+        return Place("firestore", request.getfixturevalue("firestore_emulator"), namespace)
+    address, _ = request.getfixturevalue("lossy")
+    return Place("firestore", address, namespace)
 
 
 @pytest.fixture

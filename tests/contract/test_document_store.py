@@ -1,8 +1,8 @@
-"""One suite for every document store: SQLite, Firestore on Google's emulator, and Firestore whose answers get lost.
+"""One suite for every document store: SQLite, Firestore, Firestore whose answers get lost, and the simulation's.
 
 Behind ``lossy_firestore`` every third write and every tenth read does not go well: who uses the store must not notice.
 
-The fixture ``place`` (conftest.py) says where a store is; ``open_store`` opens it, also in another process.
+The fixtures are in conftest.py: ``store`` is any of them, ``place`` is where one is that another process can open, too.
 """
 
 import multiprocessing
@@ -26,7 +26,8 @@ RACERS = 4
 
 
 @pytest.fixture
-def store(place: Place) -> Iterator[DocumentStore]:
+def placed(place: Place) -> Iterator[DocumentStore]:
+    """The store at that place."""
     opened = open_store(place)
     yield opened
     opened.close()
@@ -293,10 +294,10 @@ def test_create_has_exactly_one_winner(place: Place, racers: Pool) -> None:
     assert [sum(race) for race in zip(*results, strict=True)] == [1] * RACES
 
 
-def test_no_update_is_lost(place: Place, racers: Pool, store: DocumentStore) -> None:
-    store.create("races", "counter", {"n": 0})
+def test_no_update_is_lost(place: Place, racers: Pool, placed: DocumentStore) -> None:
+    placed.create("races", "counter", {"n": 0})
     racers.map(_race_update, [(place, racer) for racer in range(RACERS)])
-    found = store.get("races", "counter")
+    found = placed.get("races", "counter")
     assert found is not None
     assert found.data["n"] == RACES // RACERS * RACERS
 
@@ -306,20 +307,20 @@ def test_no_token_is_given_twice(place: Place, racers: Pool) -> None:
     assert len(tokens) == len(set(tokens)) > 0
 
 
-def test_a_killed_writer_leaves_a_whole_document(place: Place, store: DocumentStore) -> None:
+def test_a_killed_writer_leaves_a_whole_document(place: Place, placed: DocumentStore) -> None:
     for round_ in range(3):
-        if (left := store.get("kill", "one")) is not None:
-            store.delete(left)
+        if (left := placed.get("kill", "one")) is not None:
+            placed.delete(left)
         writer = multiprocessing.get_context("spawn").Process(target=_write_until_killed, args=(place,))
         writer.start()
         deadline = time.monotonic() + 30
-        while (seen := store.get("kill", "one")) is None or seen.data["n"] < 5:
+        while (seen := placed.get("kill", "one")) is None or seen.data["n"] < 5:
             assert time.monotonic() < deadline, "the writer never began"
             time.sleep(0.01 * (round_ + 1))
         assert writer.pid is not None
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
-        found = store.get("kill", "one")
+        found = placed.get("kill", "one")
         assert found is not None
         assert found.data["n"] == found.data["same"] >= 5
-        assert store.update(found, {"n": -1}).data["n"] == -1, "the store is not left locked"
+        assert placed.update(found, {"n": -1}).data["n"] == -1, "the store is not left locked"

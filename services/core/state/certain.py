@@ -15,8 +15,9 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
+from services.core import machine
 from services.core.errors import TransientError
 from services.core.state.store import Data, Document, DocumentChanged, DocumentExists, DocumentStore
 
@@ -47,8 +48,9 @@ def _say(state: RetryCallState) -> None:
 AGAIN = Retrying(
     retry=retry_if_exception_type(TransientError),
     wait=wait_random_exponential(multiplier=0.05, max=2),
-    stop=stop_after_delay(60),
+    stop=machine.stopping_after(60),
     before_sleep=_say,
+    sleep=machine.sleep,
     reraise=True,
 )
 """How a call is repeated: for a minute, then its error is the caller's."""

@@ -6,12 +6,13 @@ of the end keeps the note of the beginning as its precondition: an older extract
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from services.core import machine
 from services.core.errors import TransientError
 from services.core.state.store import Document, DocumentChanged, DocumentExists, DocumentStore
 from services.core.window import Window
@@ -123,7 +124,7 @@ class ExtractionNote:
         Raises:
             Exception: the state cannot be written; then nothing else of the extraction could be noted either.
         """
-        now = datetime.now(UTC)
+        now = machine.now()
         for _ in range(_TRIES):
             document = store.get(_COLLECTION, table)
             try:
@@ -141,12 +142,12 @@ class ExtractionNote:
 
     def succeeded(self, quiet: Window | None) -> None:
         """Note that it landed its batch, or that there was nothing to bring in a window."""
-        self._note(lambda last: last.succeeded(datetime.now(UTC), None if quiet else self.batch_id, quiet))
+        self._note(lambda last: last.succeeded(machine.now(), None if quiet else self.batch_id, quiet))
 
     def failed(self, kind: str, message: str) -> None:
         """Note that it failed, and why."""
         error = ExtractionError(kind=kind, message=message)
-        self._note(lambda last: last.failed(datetime.now(UTC), error, self.batch_id))
+        self._note(lambda last: last.failed(machine.now(), error, self.batch_id))
 
     def troubled(self, reason: str) -> None:
         """Note why it reads again what broke off."""

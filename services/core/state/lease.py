@@ -8,11 +8,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import structlog
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_exception_type, wait_fixed
 
+from services.core import machine
 from services.core.errors import LeaseBusy, LeaseLost, TransientError
 from services.core.state.store import Data, Document, DocumentChanged, DocumentExists, DocumentStore
 
@@ -60,7 +61,7 @@ class Lease:
             LeaseLost: another holder has it.
         """
         with self._lock:
-            self._write({"expires_at": (datetime.now(UTC) + self._length).isoformat()})
+            self._write({"expires_at": (machine.now() + self._length).isoformat()})
 
     def release(self) -> None:
         """Give the lease back; harmless when it was lost. It expires by itself when the state does not answer."""
@@ -104,7 +105,7 @@ def clear_expired(store: DocumentStore, name: str, *, forget: bool) -> bool:
     if document is None:
         return False
     view = _view(document)
-    if view.held(datetime.now(UTC)) or (view.holder is None and not forget):
+    if view.held(machine.now()) or (view.holder is None and not forget):
         return False
     try:
         if forget:
@@ -135,7 +136,7 @@ def acquire(store: DocumentStore, name: str, holder: str, length: timedelta) -> 
         LeaseBusy: another holder has it, or was faster.
     """
     document = store.get(_COLLECTION, name)
-    now = datetime.now(UTC)
+    now = machine.now()
     token = int(now.timestamp() * 1_000_000)
     data = {"holder": holder, "token": token, "expires_at": (now + length).isoformat()}
     try:
@@ -152,8 +153,9 @@ def acquire(store: DocumentStore, name: str, holder: str, length: timedelta) -> 
 def _acquire_patiently(store: DocumentStore, name: str, holder: str, length: timedelta, patience: timedelta) -> Lease:
     attempts = Retrying(
         retry=retry_if_exception_type(LeaseBusy),
-        stop=stop_after_delay(patience.total_seconds()),
+        stop=machine.stopping_after(patience.total_seconds()),
         wait=wait_fixed(0.5),
+        sleep=machine.sleep,
         reraise=True,
     )
     return attempts(acquire, store, name, holder, length)
@@ -176,23 +178,19 @@ def holding(
         LeaseBusy: another holder has it.
     """
     lease = _acquire_patiently(store, name, holder, length, patience)
-    stop = threading.Event()
 
-    def beat() -> None:
-        while not stop.wait(length.total_seconds() / 3):
-            try:
-                lease.renew()
-            except LeaseLost:
-                log.exception("lease.lost", lease=name, holder=holder)
-                return
-            except Exception:
-                log.exception("lease.renewal_failed", lease=name, holder=holder)
+    def renew() -> bool:
+        try:
+            lease.renew()
+        except LeaseLost:
+            log.exception("lease.lost", lease=name, holder=holder)
+            return False
+        except Exception:
+            log.exception("lease.renewal_failed", lease=name, holder=holder)
+        return True
 
-    thread = threading.Thread(target=beat, name=f"lease-{name}", daemon=True)
-    thread.start()
     try:
-        yield lease
+        with machine.repeating(f"lease-{name}", length.total_seconds() / 3, renew):
+            yield lease
     finally:
-        stop.set()
-        thread.join()
         lease.release()

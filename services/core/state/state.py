@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from services.core import machine
 from services.core.batch import Batch, BatchState, Step
 from services.core.chain import Covered, covered
 from services.core.cost.run_cost import RunCost
@@ -309,7 +310,7 @@ class PipelineState:
         Raises:
             KeyError: the state does not know the batch.
         """
-        return self.change_batch(batch_id, lambda batch: batch.after(step, datetime.now(UTC), **facts))
+        return self.change_batch(batch_id, lambda batch: batch.after(step, machine.now(), **facts))
 
     def announce(self, batch_id: str, manifest_sha256: str, **facts: Any) -> None:
         """Note which manifest is about to be written: the loader takes no other for the batch's.

@@ -1,13 +1,12 @@
 """One table's extraction: lease, leftovers of a crash, plan, read, land, note."""
 
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 
 import structlog
 
+from services.core import machine
 from services.core.batch import Batch
 from services.core.errors import LeaseBusy
 from services.core.faults import fault_point
@@ -42,7 +41,7 @@ class Extractor:
             mode: how it is to be read, if nothing has changed.
             accepted: whether a person accepts what changed at the source; then it is a snapshot.
         """
-        started = time.monotonic()
+        started = machine.monotonic()
         place = self.place
         with structlog.contextvars.bound_contextvars(table=table.name):
             try:
@@ -57,7 +56,7 @@ class Extractor:
             except Exception as error:  # noqa: BLE001 - the other tables go on
                 outcome = failed(table, error)
             place.progress.finished(table.name)
-            seconds = round(time.monotonic() - started, 3)
+            seconds = round(machine.monotonic() - started, 3)
             log.info(
                 "extraction.finished",
                 outcome=outcome.outcome,
@@ -89,7 +88,7 @@ class Extractor:
             read = partial(by_chunks, place, table, batch, plan, turn)
             landed, known = land(place, table, batch, plan, turn, read)
         else:
-            batch_id, execution = new_batch_id(datetime.now(UTC)), place.task.execution
+            batch_id, execution = new_batch_id(machine.now()), place.task.execution
             with ExitStack() as hold:
                 prepared = prepare(
                     *(place.settings, place.state, table, mode, batch_id, execution, hold),
@@ -124,7 +123,7 @@ class Extractor:
             anew=prepared.decision.anew,
             changes=prepared.decision.said,
             extracted_at=prepared.extracted_at,
-            started_at=datetime.now(UTC),
+            started_at=machine.now(),
             drift=prepared.drift,
             unseen=prepared.unseen,
         )

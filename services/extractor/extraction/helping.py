@@ -1,12 +1,11 @@
 """Help for the other tasks of an execution: a task without work reads chunks of their large tables."""
 
-import time
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 
 import structlog
 
+from services.core import machine
 from services.core.batch import Batch, BatchError, BatchState
 from services.core.errors import DataError
 from services.core.state.lease import look
@@ -29,22 +28,22 @@ def help_others(place: Workplace, tables: Sequence[Table]) -> None:
     Raises:
         Exception: a chunk could not be read; the table's own task takes it over once this process has ended.
     """
-    quiet_since = time.monotonic()
-    while time.monotonic() - quiet_since < HELP_SECONDS:
+    quiet_since = machine.monotonic()
+    while machine.monotonic() - quiet_since < HELP_SECONDS:
         for plan in shared_plans(place.state.store, place.task.execution):
             table = next((t for t in tables if t.name == plan.table), None)
             if table is not None and _help_with(place, table, plan):
-                quiet_since = time.monotonic()
+                quiet_since = machine.monotonic()
         if not _others_may_share(place, tables):
             return
-        time.sleep(0.5)
+        machine.sleep(0.5)
 
 
 def _others_may_share(place: Workplace, tables: Sequence[Table]) -> bool:
     """Whether another task extracts a table of its own, or has not begun: they do not all start in one moment."""
     own, store = place.task.own(tables), place.state.store
     leases = [look(store, f"extract-{table.name}") for table in tables if table not in own]
-    at_work = any(lease is not None and lease.held(datetime.now(UTC)) for lease in leases)
+    at_work = any(lease is not None and lease.held(machine.now()) for lease in leases)
     return at_work or any(look(store, name) is None for name in place.task.others())
 
 

@@ -1,8 +1,8 @@
 """The rows of a batch, from the source to landing/: by one statement, or by chunks, with whichever task helps."""
 
-import time
 from collections.abc import Callable
 
+from services.core import machine
 from services.core.arrow import arrow_schema
 from services.core.batch import Batch
 from services.core.manifest import Part
@@ -47,7 +47,7 @@ def by_chunks(
             if len(results) < len(plan.bounds):
                 sessions.close()  # it would keep others from the table, and vacuum from its dead rows
                 turn.lease.renew()
-                time.sleep(0.5)  # another task is at the rest; if it dies, its chunks can be claimed again
+                machine.sleep(0.5)  # another task is at the rest; if it dies, its chunks can be claimed again
         read = Read()
         for result in results:
             read.add(result.chunk, result.read_at, result)

@@ -8,8 +8,8 @@ not read what its first try has finished.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from services.core import machine
 from services.core.state.lease import Lease, look
 from services.core.state.state import CHUNKS, PLANS
 from services.core.state.store import Data, Document, DocumentChanged, DocumentExists, DocumentStore
@@ -100,7 +100,7 @@ class Work:
         if (name, token) == (self._name, self._token):
             return True
         lease = look(self._store, name)
-        return lease is not None and lease.token == token and lease.held(datetime.now(UTC))
+        return lease is not None and lease.token == token and lease.held(machine.now())
 
     def again(self, claim: Claim) -> Claim:
         """The claim for another attempt of this process, whose parts have other names.

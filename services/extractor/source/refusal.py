@@ -7,9 +7,10 @@ there with its fields (https://www.postgresql.org/docs/current/libpq-control.htm
 import os
 import re
 import select
-import time
 
 from psycopg import OperationalError, pq
+
+from services.core import machine
 
 SPOKEN = re.compile(r"failed: [^\s:]+:  ")
 """A message that came from a server: libpq puts its severity, a colon and two blanks before it, in every language."""
@@ -36,9 +37,9 @@ def sqlstate_of_refusal(info: str, seconds: float = 10) -> str | None:
     try:
         connection.trace(trace)
         connection.set_trace_flags(pq.Trace.SUPPRESS_TIMESTAMPS)
-        deadline = time.monotonic() + seconds
+        deadline = machine.monotonic() + seconds
         status = int(_WRITES)
-        while status in (_READS, _WRITES) and (left := deadline - time.monotonic()) > 0:
+        while status in (_READS, _WRITES) and (left := deadline - machine.monotonic()) > 0:
             reads, writes = ([connection.socket] if status == waiting else [] for waiting in (_READS, _WRITES))
             select.select(reads, writes, [], left)
             status = connection.connect_poll()

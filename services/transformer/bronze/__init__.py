@@ -14,7 +14,6 @@
 :mod:`.batch_rows` a batch's rows as bronze has them
 :mod:`.handover`   what dbt is told
 :mod:`.shrinking`  snapshots that would delete too much
-:mod:`.side_by_side` several tables at a time
 :mod:`.contract`   whether the dbt project fits tables.yaml
 ================== ==================================================================================
 """

@@ -7,14 +7,13 @@ nothing; its error says which tests do not pass, and what they count. Then the r
 where a bad batch is to wait for a person, each batch is tested by itself.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 from google.api_core.exceptions import GoogleAPICallError
 
+from services.core import machine
 from services.core.errors import DataError
 from services.core.faults import fault_point
 from services.core.jobs import new_job_id
@@ -25,7 +24,6 @@ from services.transformer.bronze.batch_rows import Loaded, bronze_columns
 from services.transformer.bronze.compaction import Way
 from services.transformer.bronze.merging import Merge
 from services.transformer.bronze.notes import Done, Failure, Notes
-from services.transformer.bronze.side_by_side import side_by_side
 from services.transformer.bronze.tables import BronzeTables
 from services.transformer.bronze.testing import Tester
 from services.transformer.bronze.turn import Turns
@@ -83,7 +81,7 @@ class Appending:
             LeaseLost: another process is at it.
             TransientError: the state does not answer.
         """
-        ends = side_by_side(appends, self._append_tested)
+        ends = machine.side_by_side(appends, self._append_tested)
         self.turns.lease.renew()  # who stood still meanwhile judges nothing
         done, merges = set(), []
         for append, end in zip(appends, ends, strict=True):
@@ -107,7 +105,7 @@ class Appending:
             LeaseLost: another process is at it.
             TransientError: the state does not answer.
         """
-        outcomes = side_by_side(appends, self._append)
+        outcomes = machine.side_by_side(appends, self._append)
         self.turns.lease.renew()
         ended = zip(appends, outcomes, strict=True)
         return [merge for append, outcome in ended for merge in self._noted(append, outcome, waiting)]
@@ -136,12 +134,12 @@ class Appending:
             return Appended([], Failure(f"row tests: {kind_and_words(error)}", lasting=False))
         if guarded is None:
             return None
-        started = time.monotonic()
+        started = machine.monotonic()
         outcome = self._sent(append, guarded)
         if isinstance(outcome, Failure) and not outcome.lasting:
             return Appended([], outcome)
         refused = outcome.message if isinstance(outcome, Failure) else None
-        results = self.row_tests.told(table, refused, time.monotonic() - started)
+        results = self.row_tests.told(table, refused, machine.monotonic() - started)
         if results is None or (refused is not None and table.on_failed_tests is OnFailedTests.HOLD):
             return None
         # Before bronze has rows that do not pass: a death in between hides nothing.
@@ -158,8 +156,8 @@ class Appending:
 
     def _sent(self, append: Append, rows: str) -> Done | Failure:
         """Append what a SELECT gives by one job; how that ended."""
-        started, table, job_id = time.monotonic(), append.table, new_job_id("append", append.table.name)
-        self.notes.state.note_delta(table.name, datetime.now(UTC), self.turns.lease.token)
+        started, table, job_id = machine.monotonic(), append.table, new_job_id("append", append.table.name)
+        self.notes.state.note_delta(table.name, machine.now(), self.turns.lease.token)
         if failure := self.turns.not_taken(table.name, job_id):
             return failure
         fault_point("transformer.append_noted")
@@ -173,5 +171,5 @@ class Appending:
         if isinstance(job, Failure):
             return job
         if job.done:
-            return Done(job.rows, round(time.monotonic() - started, 3))
+            return Done(job.rows, round(machine.monotonic() - started, 3))
         return Failure(job.message, job.lasting if job.sent else False)

@@ -5,11 +5,11 @@ What may not go in yet is set aside. The others are appended to deltas, side by 
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 from google.cloud import bigquery
 
+from services.core import machine
 from services.core.batch import Batch, BatchError, Step
 from services.core.faults import fault_point
 from services.core.settings import TransformerSettings
@@ -24,7 +24,6 @@ from services.transformer.bronze.handover import that_fit, view_definition
 from services.transformer.bronze.merging import Merge, Merging
 from services.transformer.bronze.notes import Notes, Round
 from services.transformer.bronze.shrinking import deletes, shrinkage
-from services.transformer.bronze.side_by_side import side_by_side
 from services.transformer.bronze.tables import BASE, BronzeTables, look
 from services.transformer.bronze.testing import Tester, Testing
 from services.transformer.bronze.turn import Turns
@@ -114,7 +113,7 @@ class Bronze:
         """The batches with their hashed tables. One whose table is gone has failed: it could never be merged."""
         project, dataset = self.settings.gcp_project, self.settings.dataset_temp
         ids = [hashed_table_id(project, dataset, batch) for batch in batches]
-        found = side_by_side(ids, lambda id_: temp_table(self.client, id_))
+        found = machine.side_by_side(ids, lambda id_: temp_table(self.client, id_))
         for batch, temp in zip(batches, found, strict=True):
             if temp is None:
                 message = "its hashed table expired, or was dropped, before it was merged; " + (
@@ -166,7 +165,7 @@ class Bronze:
     ) -> None:
         """Choose each table's way; append first, which is quick, then merge."""
         tables = [self._table(name) for name in batches]
-        found = side_by_side(tables, lambda table: look(self.client, self._dataset, table))
+        found = machine.side_by_side(tables, lambda table: look(self.client, self._dataset, table))
         chosen = [self._choice(table, seen, batches[table.name]) for table, seen in zip(tables, found, strict=True)]
         appending = Appending(turns, notes, self.row_tests)
         done, merges = appending.append_tested(
@@ -207,7 +206,7 @@ class Bronze:
         """The way of a table's batches, and the fingerprint that its view is to have."""
         wanted = view_definition(table, found, self.dbt.described(table.bronze_model), batches)
         since, snapshot = self.state.progress(table.name).delta_since, self.state.newest_snapshot(table.name)
-        choice = choose(table, found, wanted, batches, snapshot, since, datetime.now(UTC))
+        choice = choose(table, found, wanted, batches, snapshot, since, machine.now())
         if choice.way is Way.MERGE and not batches and not found.delta_rows:
             # Nothing is to be merged; whether all is made as it is to be is another question.
             made = found.base is not None and found.definition == wanted

@@ -8,6 +8,7 @@ import structlog
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import bigquery
 
+from services.core import machine
 from services.core.batch import Batch, BatchError
 from services.core.errors import DataError
 from services.core.faults import fault_point
@@ -17,7 +18,6 @@ from services.core.telling import kind_and_words
 from services.transformer.bronze.batch_rows import Loaded, bronze_columns
 from services.transformer.bronze.delta import rows_of
 from services.transformer.bronze.notes import Notes
-from services.transformer.bronze.side_by_side import side_by_side
 from services.transformer.dbt_project import DbtError, NodeResult
 from services.transformer.quality.noting import note_rows
 from services.transformer.quality.row_tests import why_held
@@ -75,7 +75,9 @@ class Testing:
         """
         asked = [table for table in tables if batches[table.name]]
         going: dict[str, list[Loaded]] = {}
-        for table, tested in zip(asked, side_by_side(asked, lambda t: self._test(t, batches[t.name])), strict=True):
+        for table, tested in zip(
+            asked, machine.side_by_side(asked, lambda t: self._test(t, batches[t.name])), strict=True
+        ):
             self.notes.round.nodes += tested.results
             if tested.failure is not None:
                 self.notes.stuck(table.name, waiting[table.name], tested.failure)

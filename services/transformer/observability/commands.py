@@ -4,12 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import SecretStr
 
+from services.core import machine
 from services.core.errors import PipelineError
 from services.core.labels import job_labels
 from services.core.settings import TransformerSettings
@@ -69,7 +69,7 @@ class Commands:
         Raises:
             CommandFailed: another exit code, or no time left.
         """
-        started = time.monotonic()
+        started = machine.monotonic()
         output = self.folder / f"{name}.log"
         try:
             with output.open("wb") as log:
@@ -87,7 +87,7 @@ class Commands:
         except subprocess.TimeoutExpired as error:
             raise CommandFailed(f"{name}: no time left (OBSERVE_TIMEOUT); {self._last_words(output)}") from error
         finally:
-            self.seconds[name] = round(time.monotonic() - started, 1)
+            self.seconds[name] = round(machine.monotonic() - started, 1)
         if done.returncode not in accept:
             raise CommandFailed(f"{name}: exit code {done.returncode}; {self._last_words(output)}")
         return done.returncode

@@ -1,16 +1,15 @@
 """One observation: docs, Elementary's tests, report and alerts; one process at a time, under a lease of its own."""
 
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 from google.cloud import bigquery
 
+from services.core import machine
 from services.core.cost.interrupted import note_interrupted
 from services.core.cost.keeping import note_with_cost
 from services.core.errors import ConfigurationError, LeaseBusy
@@ -98,17 +97,17 @@ class Observer:
     def _due(self) -> bool:
         bucket = self.settings.report_bucket
         stats = [stat for name in (INDEX, DOCS) if (stat := self.objects.stat(bucket, name))]
-        return all(datetime.now(UTC) - stat.created_at >= self.settings.observe_interval for stat in stats)
+        return all(machine.now() - stat.created_at >= self.settings.observe_interval for stat in stats)
 
     def _made(self) -> Observation:
-        started_at = datetime.now(UTC)
+        started_at = machine.now()
         observation = Observation(id=new_batch_id(started_at), elementary="failed")
         with (
             structlog.contextvars.bound_contextvars(observation_id=observation.id),
             jobs_of(observation.id),
             tempfile.TemporaryDirectory(prefix="observe-") as folder,
         ):
-            ends_at = time.monotonic() + self.settings.observe_timeout.total_seconds()
+            ends_at = machine.monotonic() + self.settings.observe_timeout.total_seconds()
             commands = Commands(self.settings, Path(folder), ends_at, observation.seconds)
             self._docs(commands, observation)
             self._elementary(commands, observation)
@@ -117,7 +116,7 @@ class Observer:
                 id=observation.id,
                 service="observer",
                 started_at=started_at,
-                finished_at=datetime.now(UTC),
+                finished_at=machine.now(),
                 outcome="failed" if observation.problems else "succeeded",
                 details=observation.as_dict(),
             )

@@ -1,6 +1,5 @@
 """Sends fused statements. One that BigQuery refuses is halved until it is known which of its parts is broken."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ import structlog
 from google.api_core.exceptions import BadRequest, NotFound
 from google.cloud import bigquery
 
+from services.core import machine
 from services.core.telling import told
 from services.core.warehouse import REQUEST_SECONDS, RETRY
 from services.transformer.quality.fused import Answered, Part, answered
@@ -49,7 +49,7 @@ def ask(
     while waiting:
         places = waiting.popleft()
         chosen = [parts[place] for place in places]
-        started = time.monotonic()
+        started = machine.monotonic()
         try:
             found = answered(_rows(client, statement(chosen), labels))
         except _REFUSED as error:
@@ -58,9 +58,9 @@ def ask(
                 waiting.extendleft([places[middle:], places[:middle]])
             else:
                 why = _why(client, statement(chosen), error)
-                answers[places[0]] = Answer([], time.monotonic() - started, why)
+                answers[places[0]] = Answer([], machine.monotonic() - started, why)
         else:
-            share = (time.monotonic() - started) / len(places)
+            share = (machine.monotonic() - started) / len(places)
             answers |= {place: Answer(found.get(number, []), share) for number, place in enumerate(places)}
     return [answers[place] for place in range(len(parts))]
 

@@ -1,16 +1,16 @@
 """The audit: all data tests on everything, and the report's figures, in one statement; once a day."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import structlog
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import bigquery
 
+from services.core import machine
 from services.core.batch import BatchState
 from services.core.cost.interrupted import note_interrupted
 from services.core.cost.keeping import note_with_cost
@@ -101,7 +101,7 @@ class Auditor:
             return None
 
     def _made(self) -> AuditReport:
-        started_at = datetime.now(UTC)
+        started_at = machine.now()
         report = AuditReport(new_batch_id(started_at), started_at)
         if not any(self.state.progress(table.name).merged_batch for table in self.tables.tables):
             report.nothing = True
@@ -165,7 +165,7 @@ class Auditor:
             id=report.id,
             service="audit",
             started_at=report.started_at,
-            finished_at=datetime.now(UTC),
+            finished_at=machine.now(),
             outcome=report.outcome(),
             details=report.details(),
         )
@@ -194,8 +194,8 @@ def figures(project: Compiled) -> list[Groups]:
 
 @contextmanager
 def _timed(report: AuditReport, step: str) -> Iterator[None]:
-    started = time.monotonic()
+    started = machine.monotonic()
     try:
         yield
     finally:
-        report.seconds[step] = round(time.monotonic() - started, 3)
+        report.seconds[step] = round(machine.monotonic() - started, 3)

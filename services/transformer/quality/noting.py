@@ -1,11 +1,12 @@
 """What is logged of test results, and kept of them in the state: names and counts."""
 
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import cast
 
 import structlog
 
+from services.core import machine
 from services.core.state.quality import Status, TestResult, note_row_tests
 from services.core.state.store import DocumentStore
 from services.transformer.dbt_project import NodeResult
@@ -31,7 +32,7 @@ def note_rows(
     Raises:
         TransientError: the state does not answer.
     """
-    note_row_tests(store, table, as_noted(results), batches, at or datetime.now(UTC))
+    note_row_tests(store, table, as_noted(results), batches, at or machine.now())
 
 
 def as_noted(results: Iterable[NodeResult]) -> list[TestResult]:

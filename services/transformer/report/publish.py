@@ -1,10 +1,10 @@
 """Publishes the run report in the report bucket: ``runs/<run id>/report.html`` and ``pipeline/latest.html``."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 
+from services.core import machine
 from services.core.health.attention import attention
 from services.core.health.overview import read_objects, read_overview
 from services.core.settings import TransformerSettings
@@ -39,7 +39,7 @@ class RunReports:
         it published; a failure is logged.
         """
         try:
-            now = datetime.now(UTC)
+            now = machine.now()
             found = read_objects(self.settings, self.objects)
             seen = read_overview(self.settings, self.tables, self.state, found, now, rested=False)
             wanted = Published.of(now, attention(seen, self.settings), seen.audits.newest)
@@ -56,7 +56,7 @@ class RunReports:
             from services.transformer.report.facts import collect
             from services.transformer.report.page import render
 
-            facts = collect(self.settings, self.tables, self.state, self.objects, datetime.now(UTC))
+            facts = collect(self.settings, self.tables, self.state, self.objects, machine.now())
             # A text of anybody's can have what UTF-8 cannot: half of a character.
             page = render(facts).encode("utf-8", "replace")
             for name in names:

@@ -1,14 +1,16 @@
 """Plays histories in a simulated outside, and makes a failing one short."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
 import structlog
 from tenacity import wait_none
 
+from services.core import machine
 from services.core.state import lease as leases
 from services.core.tables import Cursor, Mode, Table
 from services.extractor import landing
@@ -16,7 +18,6 @@ from services.extractor.extraction import rows, workplace
 from services.extractor.planning import preparation
 from services.extractor.reading import reading
 from services.loader import loading
-from services.transformer.bronze import side_by_side
 from tests.unit.extractor.history.cells import Cells
 from tests.unit.extractor.history.history import History
 from tests.unit.extractor.history.inventing import Declared, Happening
@@ -33,6 +34,10 @@ _ENVIRONMENT = {
 @contextmanager
 def _asked_source(info: str, hold: ExitStack | None = None, **_: object) -> Iterator[Stepwise]:
     yield AT_WORK.get()
+
+
+def _one_by_one(given: Iterable[Any], ask: Callable[[Any], Any], **_: object) -> list[Any]:
+    return [ask(each) for each in given]
 
 
 def _load(client: Any, table: Table, manifest: Any, hashed: str, bucket: str, *_: object) -> Any:
@@ -53,10 +58,10 @@ def simulated_outside() -> Iterator[None]:
         patch.setattr(reading, "ThreadPoolExecutor", Inline)
         patch.setattr(reading, "wait_exponential_jitter", lambda **_: wait_none())
         patch.setattr(landing, "ThreadPoolExecutor", Inline)
-        patch.setattr(side_by_side, "ThreadPoolExecutor", Inline)
         patch.setattr(loading, "load", _load)
         patch.setattr(loading, "refresh_stable", lambda *_: True)
-        patch.setattr(leases, "datetime", Wall)
+        patch.setattr(machine, "side_by_side", _one_by_one)
+        patch.setattr(leases, "machine", SimpleNamespace(**{**vars(machine), "now": Wall.now}))
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
         try:
             yield

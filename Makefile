@@ -48,7 +48,7 @@ seed: setup ## fill the running stack's PostgreSQL with sample data
 	$(BIN)/credix local seed
 
 test: setup ## all tests, three files at a time (TESTS=tests/unit for some, one at a time)
-	$(BIN)/python -m pytest $(or $(TESTS),-n 3 --dist loadfile --no-loadscope-reorder)
+	$(BIN)/python -m pytest $(or $(TESTS),-n 3 --dist loadfile)
 
 # An environment of their own: what they need must not decide what our services run with.
 $(CONTENDERS)/.installed: $(STAMP) requirements/benchmark.txt

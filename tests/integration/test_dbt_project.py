@@ -216,6 +216,7 @@ def test_the_environment_cannot_say_another_place_than_the_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dbt would make base and delta in one project, and the transformer would look for them in another."""
+    monkeypatch.delenv("DBT_TARGET", raising=False)
     for name in ("GCP_PROJECT", "DATASET_BRONZE", "BIGQUERY_LOCATION"):
         monkeypatch.setenv(name, "elsewhere")
     paths = {"dbt_project_dir": REPOSITORY / "dbt", "dbt_target_path": tmp_path / "t", "dbt_log_path": tmp_path / "l"}
@@ -224,12 +225,16 @@ def test_the_environment_cannot_say_another_place_than_the_settings(
     assert nodes["model.credix.installments"].relation_name == "`here`.`bronze`.`installments`"
 
 
-def test_every_variable_of_the_project_is_one_of_the_settings_with_the_same_default() -> None:
+def test_every_variable_of_the_project_is_one_of_the_settings_with_the_same_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     texts = [path.read_text() for path in (REPOSITORY / "dbt").rglob("*") if path.suffix in (".yml", ".sql")]
     read = {found for text in texts for found in re.findall(r"env_var\('(\w+)'(?:, '(.*?)')?\)", text)}
     of_the_machine = {"BIGQUERY_EMULATOR_HOST", "BIGQUERY_MAX_BYTES_BILLED", "DBT_PACKAGES_FOLDER"}
     read = {(name, default) for name, default in read if name not in of_the_machine}
     others = {name: "elsewhere" for name, _ in read}
+    for name in others:
+        monkeypatch.delenv(name, raising=False)
     settings = TransformerSettings(gcp_project="here")
     assert settings.dbt_variables(others).keys() == others.keys()
     defaults = {(name, TransformerSettings.model_fields[name.lower()].default) for name in others}

@@ -81,11 +81,9 @@ class Bronze:
             LeaseLost: another process is at it.
             Exception: the state or the warehouse does not answer.
         """
-        notes = Notes(self.state, self.alert)
         lease.renew()
         self.dbt.parsed()
-        self._take_in(Turns(self.state, self.client, lease), notes, {table.name: [] for table in self._absent()}, {})
-        return notes.round
+        return self._without_batches(lease, self._absent())
 
     def compact(self, lease: Lease) -> Round:
         """Merge the deltas whose rows have waited for as long as their tables declare, and see that all views are made.
@@ -94,11 +92,16 @@ class Bronze:
             LeaseLost: another process is at it.
             Exception: the state or the warehouse does not answer.
         """
-        notes = Notes(self.state, self.alert)
         lease.renew()
         self.dbt.parsed()
-        tables = [table.name for table in self.tables.tables if table.name not in self.dbt.refused]
-        self._take_in(Turns(self.state, self.client, lease), notes, {name: [] for name in tables}, {})
+        return self._without_batches(
+            lease, [table for table in self.tables.tables if table.name not in self.dbt.refused]
+        )
+
+    def _without_batches(self, lease: Lease, tables: list[Table]) -> Round:
+        """Do for tables what is due without a new batch."""
+        notes = Notes(self.state, self.alert)
+        self._take_in(Turns(self.state, self.client, lease), notes, {table.name: [] for table in tables}, {})
         return notes.round
 
     def _table(self, name: str) -> Table:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tenacity import RetryCallState
 
@@ -34,6 +34,12 @@ class Machine(Protocol):
 
     def token_hex(self, size: int) -> str:
         """So many bytes by chance, in hexadecimal digits."""
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """A lock that one thread of a process has at a time, also while it calls the outside."""
+
+    def local(self) -> Any:
+        """An object whose attributes each thread has for itself."""
 
     def repeating(self, name: str, seconds: float, work: Callable[[], bool]) -> AbstractContextManager[None]:
         """Within a block, do some work again and again in the background.
@@ -78,6 +84,14 @@ class RealMachine:
     def token_hex(self, size: int) -> str:
         """So many bytes by chance, in hexadecimal digits."""
         return secrets.token_hex(size)
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """A lock that one thread has at a time."""
+        return threading.Lock()
+
+    def local(self) -> Any:
+        """An object whose attributes each thread has for itself."""
+        return threading.local()
 
     @contextmanager
     def repeating(self, name: str, seconds: float, work: Callable[[], bool]) -> Iterator[None]:
@@ -138,6 +152,16 @@ def sleep(seconds: float) -> None:
 def token_hex(size: int) -> str:
     """So many bytes by chance, in hexadecimal digits."""
     return _machine.token_hex(size)
+
+
+def lock() -> AbstractContextManager[Any]:
+    """A lock that one thread of this process has at a time, also while it calls the outside."""
+    return _machine.lock()
+
+
+def local() -> Any:
+    """An object whose attributes each thread has for itself."""
+    return _machine.local()
 
 
 def repeating(name: str, seconds: float, work: Callable[[], bool]) -> AbstractContextManager[None]:

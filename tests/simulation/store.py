@@ -6,13 +6,18 @@ from typing import Any
 
 from services.core.state.store import Data, Document, DocumentChanged, DocumentExists
 
+_JUDGED = frozenset({"batches", "tables"})
+
 
 class MemoryStore:
     """Documents of one process. Versions come from one counter, so that none comes again."""
 
     def __init__(self) -> None:
         self._documents: dict[str, dict[str, tuple[int, Data]]] = {}
-        self._last = 0
+        self.changes = 0
+        """How many writes there were."""
+        self.judged = 0
+        """How many writes there were of batches, and of how far tables are."""
 
     def create(self, collection: str, id: str, data: Data, *, forget_after: datetime | None = None) -> Document:
         """Create a document; raises DocumentExists."""
@@ -40,6 +45,8 @@ class MemoryStore:
         if found[0] != document.version:
             raise DocumentChanged(f"{document.collection}/{document.id}")
         del self._documents[document.collection][document.id]
+        self.changes += 1
+        self.judged += document.collection in _JUDGED
 
     def query(self, collection: str, where: Mapping[str, Any], from_id: str = "") -> list[Document]:
         """All documents whose fields equal these values, or those from an id on, ordered by id."""
@@ -54,6 +61,7 @@ class MemoryStore:
         """Nothing to release."""
 
     def _written(self, collection: str, id: str, data: Data) -> Document:
-        self._last += 1
-        self._documents.setdefault(collection, {})[id] = (self._last, data)
-        return Document(collection, id, dict(data), self._last)
+        self.changes += 1
+        self.judged += collection in _JUDGED
+        self._documents.setdefault(collection, {})[id] = (self.changes, data)
+        return Document(collection, id, dict(data), self.changes)

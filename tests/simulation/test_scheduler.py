@@ -1,6 +1,5 @@
 """Processes go on one at a time, as their choices say; a schedule that fails is made short."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -10,23 +9,11 @@ from services.core.errors import LeaseBusy, LeaseLost, TransientError
 from services.core.state.lease import holding
 from services.core.state.store import DocumentStore
 from tests.simulation.choices import Choices, shortened
+from tests.simulation.outside import Outside
 from tests.simulation.scheduler import Odds, Scheduler
 from tests.simulation.store import MemoryStore
 
 LENGTH = timedelta(seconds=30)
-
-
-class Outside:
-    """A store, every call of which is one outside of a process."""
-
-    def __init__(self, scheduler: Scheduler, store: DocumentStore) -> None:
-        self._scheduler, self._store = scheduler, store
-
-    def __getattr__(self, name: str) -> Callable[..., object]:
-        call = getattr(self._store, name)
-        return lambda *given, **named: self._scheduler.outside(
-            name, lambda: call(*given, **named), lambda: TransientError("away")
-        )
 
 
 def work(scheduler: Scheduler, store: DocumentStore, written: list[int], *, fenced: bool) -> None:
@@ -48,9 +35,9 @@ def played(choices: Choices, *, fenced: bool) -> tuple[Scheduler, list[int]]:
     written: list[int] = []
     scheduler = Scheduler(choices, Odds(freezes=0.05))
     with machine.running_on(scheduler):
-        store = Outside(scheduler, MemoryStore())
+        store = Outside(scheduler, "state", MemoryStore())
         for number in range(3):
-            scheduler.start(f"process {number}", lambda: work(scheduler, store, written, fenced=fenced))  # type: ignore[arg-type]
+            scheduler.start(f"process {number}", lambda: work(scheduler, store, written, fenced=fenced))
         while scheduler.step():
             pass
     return scheduler, written

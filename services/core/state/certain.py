@@ -7,12 +7,10 @@ others have written since, however often.
 """
 
 import itertools
-import secrets
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
@@ -26,6 +24,8 @@ MARKS = "_writes"
 
 _WRITERS = 16
 """Marks that a document keeps: more threads than that do not write one document while an answer is waited for."""
+
+Answer = TypeVar("Answer")
 
 log = structlog.get_logger()
 
@@ -69,8 +69,8 @@ class CertainStore:
             store: whose answers can get lost; it raises TransientError then.
             again: how a call is repeated.
         """
-        self._store, self._again = store, again
-        self._writers = threading.local()
+        self._store, self._retrying = store, again
+        self._writers = machine.local()
 
     def create(self, collection: str, id: str, data: Data, *, forget_after: datetime | None = None) -> Document:
         """Create a document; raises DocumentExists."""
@@ -142,10 +142,25 @@ class CertainStore:
         """Close the store."""
         self._store.close()
 
+    def _again(self, call: Callable[..., Answer], *given: Any) -> Answer:
+        """Call, and again while that may pass; what succeeds at once, as nearly all does, costs nothing more."""
+        failed: list[TransientError] = []
+        try:
+            return call(*given)
+        except TransientError as error:
+            failed.append(error)
+
+        def again() -> Answer:
+            if failed:
+                raise failed.pop()
+            return call(*given)
+
+        return self._retrying(again)
+
     def _new_mark(self) -> str:
         """``<writer>.<number>``; a writer is a thread: its last write is known, or given up, when it writes again."""
         if not hasattr(self._writers, "name"):
-            self._writers.name, self._writers.numbers = secrets.token_urlsafe(6), itertools.count(1)
+            self._writers.name, self._writers.numbers = machine.token_hex(6), itertools.count(1)
         return f"{self._writers.name}.{next(self._writers.numbers)}"
 
 

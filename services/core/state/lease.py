@@ -4,7 +4,6 @@ A token is the time at which its holder took the lease, in microseconds since 19
 that is more. So tokens go on growing when a lease's document is deleted: whoever noted the last takes the next.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ class Lease:
         self._store = store
         self._document = document
         self._length = length
-        self._lock = threading.Lock()
+        self._lock = machine.lock()
         self.name = document.id
         self.token: int = document.data["token"]
         self.holder: str = document.data["holder"]

@@ -21,7 +21,6 @@ ASKS_ITSELF = re.compile(
 OUTSIDE = {
     "core/machine.py": "it is the one place",
     "core/state/sqlite.py": "a file's lock is of this machine",
-    "core/state/certain.py": "a writer's name is never compared with another's order",
     "extractor/source/terms.py": "a name for this process's sessions",
     "extractor/source/refusal.py": "libpq's socket is waited for",
     "extractor/progress.py": "what a person sees",

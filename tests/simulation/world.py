@@ -1,0 +1,389 @@
+"""The whole pipeline in one process: the services' own code on parts in memory, in the scheduler's time."""
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from types import SimpleNamespace
+from typing import Any, Literal, cast
+
+import pyarrow as pa
+import pytest
+import structlog
+from tenacity import wait_none
+
+from services.core import machine
+from services.core.batch import Batch, BatchState
+from services.core.errors import DataError
+from services.core.events import ObjectFinalized
+from services.core.settings import ExtractorSettings, LoaderSettings, S, TransformerSettings, read_settings
+from services.core.state.certain import CertainStore
+from services.core.state.state import PipelineState
+from services.core.tables import Column, ColumnType, Compaction, Cursor, Mode, Table, Tables
+from services.core.warehouse import hashed_table_id
+from services.extractor import landing
+from services.extractor.extraction import rows, workplace
+from services.extractor.extraction.extractor import Extractor
+from services.extractor.extraction.workplace import Workplace
+from services.extractor.planning import preparation
+from services.extractor.progress import LoggedProgress
+from services.extractor.reading import reading
+from services.extractor.source.connection import Connections
+from services.extractor.tasks import Task
+from services.loader.loading import Loader
+from services.loader.sweep import Sweep
+from services.ops.held import NotHeld, discard, release
+from services.transformer.dbt_project import DbtProject
+from services.transformer.reconcile import Transformer
+from tests.simulation.buckets import MemoryBuckets
+from tests.simulation.bus import Subscription
+from tests.simulation.choices import Choices
+from tests.simulation.client import Client
+from tests.simulation.dbt import Dbt
+from tests.simulation.outside import Outside
+from tests.simulation.scheduler import Process, Scheduler
+from tests.simulation.sifting import PlainSieve
+from tests.simulation.source import Reader, Source
+from tests.simulation.statements import Row
+from tests.simulation.store import MemoryStore
+from tests.simulation.warehouse import Warehouse, as_new
+from tests.unit.extractor.history.cells import Cells
+from tests.unit.extractor.history.processes import AT_WORK, Inline
+from tests.unit.extractor.history.source import Sessions
+
+_ENVIRONMENT = {
+    **{"POSTGRES_HOST": "h", "POSTGRES_USER": "u", "GCP_PROJECT": "p", "EXTRACT_PART_ROWS": "2"},
+    **{"EXTRACT_CHUNK_PAGES": "1", "EXTRACT_SAFETY_LAG": "PT2M"},
+}
+
+BRONZE = "p.business_case_bronze.t"
+KEY = ("id",)
+MOST_TRIES = 3
+"""Of a task of the extractor, as Terraform sets it."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A row of bronze, as the judge looks at it."""
+
+    n: int
+    as_new: tuple[datetime, str]
+    deleted: bool
+
+
+@dataclass(frozen=True)
+class Declared:
+    """How the table is declared, and what the extractor's role sees."""
+
+    cursor: Cursor
+    cells: Cells
+    deletes: Literal["keep", "soft"]
+    sight: str
+    by_pages: bool
+    compaction: Compaction
+
+
+@cache
+def configured(kind: type[S]) -> S:
+    """A service's settings; reading them takes longer than most of what it does here."""
+    return read_settings(kind)
+
+
+@contextmanager
+def _asked_source(info: str, hold: ExitStack | None = None, **_: object) -> Iterator[Any]:
+    yield AT_WORK.get()
+
+
+@contextmanager
+def simulated() -> Iterator[None]:
+    """For a block, what the services open of the outside is simulated, and nothing is logged."""
+    logged = structlog.get_config()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _ENVIRONMENT.items():
+            patch.setenv(name, value)
+        patch.setattr(preparation, "open_source", _asked_source)
+        patch.setattr(rows, "open_source", _asked_source)
+        patch.setattr(workplace, "Sessions", Sessions)
+        patch.setattr(workplace, "Sieve", PlainSieve)
+        patch.setattr(reading, "Reader", Reader)
+        patch.setattr(reading, "ThreadPoolExecutor", Inline)
+        patch.setattr(reading, "wait_exponential_jitter", lambda **_: wait_none())
+        patch.setattr(landing, "ThreadPoolExecutor", Inline)
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        try:
+            yield
+        finally:
+            structlog.configure(**logged)
+
+
+class NoTests:
+    """A table without row tests."""
+
+    def results(self, *_: object) -> list[Any]:
+        """None."""
+        return []
+
+    def only_if_all_pass(self, table: Table, rows: str, columns: str) -> str:
+        """The rows themselves."""
+        return rows
+
+    def told(self, *_: object) -> list[Any]:
+        """None."""
+        return []
+
+
+@dataclass
+class Heard:
+    """Who is told of what the loader did."""
+
+    loaded: Subscription
+    alerts: list[str] = field(default_factory=list)
+
+    def publish(self, batch: Batch) -> str:
+        """A loaded batch."""
+        self.loaded.publish(batch.id)
+        return "id"
+
+    def alert(self, error: DataError, objects: list[str]) -> str:
+        """What was refused."""
+        self.alerts.append(error.code)
+        return "id"
+
+
+class World:
+    """Everything, and everything that can happen in it."""
+
+    def __init__(self, choices: Choices, declared: Declared) -> None:
+        """Begin with an empty pipeline, and a source that has some rows.
+
+        Args:
+            choices: decide.
+            declared: of the table.
+        """
+        self.scheduler = Scheduler(choices)
+        self.declared, self.cursor, self.cells, self.sight = declared, declared.cursor, declared.cells, declared.sight
+        columns = [Column(name=name, type=ColumnType.INT64, required=True) for name in ("id", "n")]
+        columns += [Column(name=name, type=self.cells.landed) for name in ("a", "b")]
+        self.table = Table(
+            name="t",
+            source="shop.orders",
+            key=list(KEY),
+            cursor=self.cursor,
+            deletes=declared.deletes,
+            max_deleted_share=0.7,
+            bronze_model="t",
+            compaction=declared.compaction,
+            columns=columns,
+        )
+        self.database = Source(
+            self.scheduler,
+            self.table,
+            self.cells,
+            sees_others=self.sight != "own",
+            replica=self.sight == "replica",
+            by_pages=declared.by_pages,
+        )
+        self.database.drops = self._dropped
+        self.store = MemoryStore()
+        self.state = PipelineState(self.store)
+        """As it is, without a call outside."""
+        self.landings = Subscription(self.scheduler, "loader", self._load, self._start)
+        self.loaded = Subscription(self.scheduler, "transformer", self._reconcile_or_leave, self._start)
+        self.buckets = MemoryBuckets(self.scheduler.now, self._finalized)
+        self.warehouse = Warehouse(self.scheduler, self.buckets)
+        self.heard = Heard(self.loaded)
+        self.landed: set[str] = set()
+        """Names of all objects that ever were in landing/."""
+        self.manifests: list[ObjectFinalized] = []
+        """All notifications of manifests."""
+        self.errors: list[BaseException] = []
+        """What processes ended with."""
+        self.runs = 0
+        self.raised_at: int | None = None
+        """After which run somebody declared a longer lag."""
+        self.definition = "views"
+
+    # --- processes ----------------------------------------------------------------------------------------------------
+
+    def _start(
+        self, name: str, work: Callable[[], object], then: Callable[[Process], object] = lambda process: None
+    ) -> Process:
+        """Start a process on a machine whose clock may be ahead."""
+        scheduler = self.scheduler
+        skew = 0.0 if scheduler.quiet else (0.0, 0.0, 0.4, -0.4)[scheduler.choices.one_of(4, 0.1)]
+
+        def ended(process: Process) -> None:
+            if process.error is not None:
+                self.errors.append(process.error)
+                scheduler.say(f"{name} ends with {type(process.error).__name__}: {str(process.error)[:150]}")
+            then(process)
+
+        return scheduler.start(name, work, skew, then=ended)
+
+    def _outside(self, name: str, part: object) -> Any:
+        return Outside(self.scheduler, name, part)
+
+    def _state(self) -> PipelineState:
+        return PipelineState(CertainStore(self._outside("state", self.store)))
+
+    def _client(self) -> Any:
+        return Client(self.scheduler, self.warehouse)
+
+    @property
+    def tables(self) -> Tables:
+        """As they are declared now."""
+        return Tables(version=1, tables=[self.table])
+
+    def extractor(self, mode: Mode, execution: str | None = None, attempt: int = 0) -> Process:
+        """Start a task of the extractor; it is tried again when it fails, as Cloud Run does."""
+        self.runs += 1
+        run_id = f"run-{self.runs}"
+
+        def work() -> None:
+            source = self._outside("the source", self.database)
+            objects = self._outside("bucket", self.buckets)
+            AT_WORK.set(source)
+            self.database.catch_up()
+            place = Workplace(
+                settings=configured(ExtractorSettings).model_copy(update={"cloud_run_execution": execution or run_id}),
+                state=self._state(),
+                open_objects=lambda: objects,
+                run_id=run_id,
+                task=Task(execution or run_id, 0, 1, attempt),
+                task_lease=cast(Any, SimpleNamespace(name=f"task-{run_id}", token=self.runs)),
+                progress=LoggedProgress(),
+                engine=cast(Any, (self.scheduler, self.database)),
+                connections=Connections(),
+            )
+            outcome = Extractor(place).extract(self.table, mode)
+            self.scheduler.say(f"extractor: {outcome.outcome} {outcome.batch_id or ''} {outcome.error or ''}")
+            if outcome.outcome == "failed":
+                raise ExtractionFailed(outcome.error)
+
+        def again(process: Process) -> None:
+            if (process.dead or process.error is not None) and attempt + 1 < MOST_TRIES:
+                self.extractor(mode, execution or run_id, attempt + 1)
+
+        return self._start(f"extractor {run_id}", work, again)
+
+    def _loader(self) -> Loader:
+        return Loader(
+            settings=configured(LoaderSettings),
+            tables=self.tables,
+            state=self._state(),
+            objects=self._outside("bucket", self.buckets),
+            client=self._client(),
+            announcer=self._outside("bus", self.heard),
+        )
+
+    def _load(self, event: ObjectFinalized) -> object:
+        return self._loader().handle(event)
+
+    def _transformer(self) -> Transformer:
+        client = self._client()
+        return Transformer(
+            settings=configured(TransformerSettings),
+            tables=self.tables,
+            state=self._state(),
+            client=client,
+            dbt=cast(DbtProject, Dbt(client, BRONZE.rsplit(".", 1)[0], self.definition)),
+            row_tests=cast(Any, NoTests()),
+            artifacts=SimpleNamespace(keep=lambda run_id, stage: None),
+            reports=SimpleNamespace(publish=lambda run_id: None),
+            alert=lambda batch: self.heard.alerts.append(batch.hold.code if batch.hold else "held"),
+        )
+
+    def _reconcile_or_leave(self, event: object) -> object:
+        return self._transformer().reconcile_or_leave(f"transformer {machine.token_hex(2)}")
+
+    def sweep(self) -> Process:
+        """Start the sweep."""
+
+        def work() -> None:
+            self.swept = Sweep(self._loader()).run()
+
+        return self._start("sweep", work)
+
+    def reconcile(self) -> Process:
+        """Start the transformer's job."""
+        return self._start("transformer's job", lambda: self._reconcile_or_leave(None))
+
+    def maintain(self) -> Process:
+        """Start the maintenance that is done once a day."""
+        return self._start("maintenance", lambda: self._transformer().maintain("maintenance"))
+
+    # --- what is outside ----------------------------------------------------------------------------------------------
+
+    def _finalized(self, event: ObjectFinalized) -> None:
+        settings = configured(LoaderSettings)
+        if event.bucket != settings.landing_bucket or not event.name.startswith(f"{settings.landing_prefix}/"):
+            return
+        self.landed.add(event.name)
+        if event.name.endswith(".manifest.json"):  # of others the loader looks at the name, and that is all
+            self.manifests.append(event)
+            self.landings.publish(event)
+
+    def _dropped(self, rows: pa.RecordBatch) -> None:
+        """Rows that do not land because they are no news: bronze has them just so, or will have."""
+        versions = [row for batch in self.loaded_rows.values() for row in batch]
+        for row in rows.to_pylist():
+            assert any(row["id"] == each["id"] and row["n"] == each["n"] for each in versions), (
+                "a row was dropped that no batch has"
+            )
+
+    @property
+    def loaded_rows(self) -> dict[str, list[Row]]:
+        """What was ever loaded, by hashed table."""
+        return self.warehouse.loaded
+
+    # --- as the judge looks at it -------------------------------------------------------------------------------------
+
+    def rows_of(self, batch: Batch) -> list[Row]:
+        """The rows that a batch was loaded with."""
+        settings = configured(LoaderSettings)
+        return self.loaded_rows.get(hashed_table_id(settings.gcp_project, settings.dataset_temp, batch), [])
+
+    @property
+    def bronze(self) -> dict[int, Held]:
+        """What people see."""
+        if self.warehouse.table(BRONZE) is None:
+            return {}
+        seen = self.warehouse.view(BRONZE, KEY)
+        return {row["id"]: Held(row["n"], as_new(row), row["_deleted_at"] is not None) for row in seen}
+
+    # --- what people do -----------------------------------------------------------------------------------------------
+
+    def decide_about_held(self, *, let_go: bool) -> None:
+        """A person releases, or discards, all batches that are held."""
+        for batch in self.state.batches_in(BatchState.HELD):
+            self.scheduler.say(f"a person {'releases' if let_go else 'discards'} {batch.id}")
+            try:
+                release(self.state, batch.id, "a person") if let_go else discard(self.state, batch.id, "a person")
+            except NotHeld:
+                continue
+
+    def raise_lag(self, by: timedelta) -> None:
+        """Somebody declares a longer lag, and deploys it."""
+        if self.raised_at is None:
+            self.cursor = self.cursor.model_copy(update={"lag": self.cursor.lag + by})
+            self.table = self.table.model_copy(update={"cursor": self.cursor})
+            self.raised_at = self.runs
+            self.scheduler.say("a longer lag is deployed")
+
+
+class ExtractionFailed(Exception):
+    """A task of the extractor ends with an exit code, because an extraction failed."""
+
+
+@contextmanager
+def playing(seed: int) -> Iterator[None]:
+    """For a block, what the libraries take from chance is taken from a seed."""
+    before = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before)

@@ -71,8 +71,8 @@ class Plan(BaseModel):
         return self.select + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
 
     def presence(self) -> str:
-        """A SELECT of everything's rows, without a value."""
-        return f"SELECT FROM {self.relation}" + (f" WHERE {self.condition}" if self.condition else "")  # noqa: S608
+        """A SELECT of all that is read, without its values."""
+        return f"SELECT 1 AS present FROM {self.relation}" + (f" WHERE {self.condition}" if self.condition else "")  # noqa: S608
 
     def failing(self, column: str) -> str:
         """The SQL condition of what is read and has a value that a column's type lacks."""

@@ -317,7 +317,7 @@ class Source:
             statement: a SELECT.
         """
         # A materialized WITH is planned for all its rows: EXISTS alone can take a scan of the whole table for cheap.
-        asked = f"WITH found AS MATERIALIZED ({statement}) SELECT NOT EXISTS (SELECT FROM found)"
+        asked = f"WITH found AS MATERIALIZED ({statement}) SELECT NOT EXISTS (SELECT FROM found)"  # noqa: S608
         try:
             row = self._connection.execute(asked.encode()).fetchone()
         except psycopg.Error as error:

@@ -88,6 +88,7 @@ def run(
         open_progress() as progress,
         holding(state.store, task.lease, run_id, settings.extract_lease, settings.extract_lease) as task_lease,
     ):
+        state.forget_finished_plans()  # of other runs; once, whatever the number of tables
         place = Workplace(settings, state, objects, run_id, task, task_lease, progress, engine, connections)
         extractor = Extractor(place)
         outcomes = [extractor.extract(table, mode or table.mode, accepted=accepted) for table in task.own(tables)]

@@ -102,6 +102,7 @@ class Extractor:
                 def begin() -> None:
                     self._begin(batch, prepared, turn)
 
+                nothing = prepared.perhaps_empty and source.shows_none(plan.presence())
                 if plan.bounds:
                     begin()
                     share(place.state.store, plan)
@@ -109,7 +110,7 @@ class Extractor:
                 else:
                     hold.close()  # who waits for its locks would make the read wait too, which takes locks of its own
                     read = partial(by_one_statement, place, table, batch, plan, turn, begin=begin)
-                landed, known = land(place, table, batch, plan, turn, read)
+                landed, known = (None, 0) if nothing else land(place, table, batch, plan, turn, read)
         turn.note.succeeded(quiet=None if landed else batch.window)
         return brought(batch, landed, known, watermark)
 

@@ -22,7 +22,6 @@ def clear_leftovers(place: Workplace, table: Table) -> tuple[Batch, Plan] | None
         The batch to go on with: this execution's own, begun by a try of the task that ended before its time.
     """
     resumed = None
-    place.state.forget_finished_plans()
     for batch in place.state.open_batches(table.name):
         if batch.state is not BatchState.EXTRACTING:
             continue

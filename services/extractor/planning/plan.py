@@ -70,6 +70,10 @@ class Plan(BaseModel):
             conditions.append(self.condition)
         return self.select + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
 
+    def presence(self) -> str:
+        """A SELECT of all that is read, without its values."""
+        return f"SELECT 1 AS present FROM {self.relation}" + (f" WHERE {self.condition}" if self.condition else "")  # noqa: S608
+
     def failing(self, column: str) -> str:
         """The SQL condition of what is read and has a value that a column's type lacks."""
         return " AND ".join(condition for condition in (self.condition, f"({self.checks[column]})") if condition)

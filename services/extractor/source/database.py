@@ -307,6 +307,24 @@ class Source:
         plan = (row[0] if isinstance(row[0], list) else json.loads(row[0]))[0]["Plan"]
         return Estimate(int(plan["Plan Rows"]), float(plan["Total Cost"]), frozenset(_scans(plan)))
 
+    def shows_none(self, statement: str) -> bool:
+        """Whether a statement has no rows now, under a snapshot that is taken after all that was asked before.
+
+        It is planned as one whose rows are all read, and stops at the first. After an error the transaction is at its
+        end, and the answer is no: a refusal is never taken for nothing there, and the read itself says what is wrong.
+
+        Args:
+            statement: a SELECT.
+        """
+        # A materialized WITH is planned for all its rows: EXISTS alone can take a scan of the whole table for cheap.
+        asked = f"WITH found AS MATERIALIZED ({statement}) SELECT NOT EXISTS (SELECT FROM found)"  # noqa: S608
+        try:
+            row = self._connection.execute(asked.encode()).fetchone()
+        except psycopg.Error as error:
+            log.info("source.emptiness_unknown", sqlstate=error.sqlstate)  # its words can quote a value
+            return False
+        return row is not None and bool(row[0])
+
     def count(self, statement: str) -> int:
         """Rows that a counting statement finds; one that is refused leaves the transaction as it was."""
         with self._connection.transaction():

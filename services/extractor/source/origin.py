@@ -51,6 +51,11 @@ class Origin:
         """Names of the members of a kind."""
         return [member.name for member in self.members if member.kind is kind]
 
+    @property
+    def plain(self) -> bool:
+        """Whether all rows are in tables of this server: one statement sees them all under one snapshot."""
+        return all(member.kind in (RelationKind.TABLE, RelationKind.PARTITIONED) for member in self.members)
+
 
 # A materialized view ends the way down: what is below it shows only with its next REFRESH.
 _MEMBERS = """

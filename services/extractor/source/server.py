@@ -4,6 +4,7 @@ A plan is made on one server and read in many sessions: after a failover, or beh
 they may reach another one. So every session asks, and ``services.extractor.reading.guard`` compares.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -45,19 +46,23 @@ def read_server(connection: Connection) -> Server:
 
     A managed server can keep these functions for itself, or have no WAL of this kind.
     """
-    says = {name: _asked(connection, expression) for name, expression in _IF_IT_SAYS_SO.items()}
-    database, in_recovery = connection.execute(f"SELECT {', '.join(_ALWAYS)}".encode()).fetchone() or (0, False)
-    return Server.model_validate({"database": database, "in_recovery": in_recovery, **says})
+    if (row := _asked(connection, [*_ALWAYS, *_IF_IT_SAYS_SO.values()])) is not None:
+        return answered(row)
+    says = [(_asked(connection, [expression]) or (None,))[0] for expression in _IF_IT_SAYS_SO.values()]
+    always = connection.execute(f"SELECT {', '.join(_ALWAYS)}".encode()).fetchone() or (0, False)
+    return answered((*always, *says))
 
 
-def _asked(connection: Connection, expression: str) -> Any:
-    """The value; None when this role may not ask, the server knows no such thing, or there is none."""
+def _asked(connection: Connection, expressions: Sequence[str]) -> tuple[Any, ...] | None:
+    """The values, by one message; None when this role may not ask for one, or the server does not know it."""
     try:
-        with connection.transaction():  # a refusal ends no more than this
-            row = connection.execute(f"SELECT {expression}".encode()).fetchone()
+        # A refusal ends no more than the savepoint, which the same message has set before.
+        answers = connection.execute(f"SAVEPOINT says; SELECT {', '.join(expressions)}; RELEASE says".encode())
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedFunction, psycopg.NotSupportedError):
+        connection.execute("ROLLBACK TO says; RELEASE says")
         return None
-    return row[0] if row else None
+    answers.nextset()
+    return answers.fetchone()
 
 
 def asking(known: Server) -> str:

@@ -328,6 +328,12 @@ class Database:
         self._show(self._visible() if snapshot is None else self.snapshots[snapshot])
         return self.engine.execute(statement).to_arrow_table()
 
+    def shows_none(self, statement: str) -> bool:
+        """As ``Source.shows_none``."""
+        nothing = self.rows(statement).num_rows == 0
+        COUNTS["windows shown empty"] += nothing
+        return nothing
+
     def count(self, statement: str) -> int:
         """As ``Source.count``."""
         return int(self.rows(statement).column(0)[0].as_py())

@@ -303,19 +303,19 @@ def test_a_merge_tests_its_batches_and_takes_all_of_them_in_or_none(soft: Feed) 
     soft.merge(first)
     good, bad = soft.snapshot("s", 5, items(_1=5, _3=3)), soft.load("b", 6, items(_4=4, _5=-5, _6=-6))
     before = soft.rows()
-    told = guarded_merge(soft.dbt, "items", good, bad)
+    told = guarded_merge(soft.project, "items", good, bad)
     assert told is not None
     assert [(each.number, each.warns, each.fails) for each in told.values()] == [(2, True, True)]
     assert soft.rows() == before
     # The base has a row that does not pass: it is not of the batches.
-    assert guarded_merge(soft.dbt, "items", good) is None
+    assert guarded_merge(soft.project, "items", good) is None
     assert soft.values() == {1: 5, 3: 3}
 
 
 def test_a_snapshot_that_replaces_a_table_is_tested_by_its_merge(whole: Feed) -> None:
-    assert guarded_merge(whole.dbt, "whole", whole.snapshot("a", 0, items(_1=1, _2=2))) is None
+    assert guarded_merge(whole.project, "whole", whole.snapshot("a", 0, items(_1=1, _2=2))) is None
     before = sorted(map(str, whole.rows()))
-    assert guarded_merge(whole.dbt, "whole", whole.snapshot("b", 5, items(_1=-1))) is not None
+    assert guarded_merge(whole.project, "whole", whole.snapshot("b", 5, items(_1=-1))) is not None
     assert sorted(map(str, whole.rows())) == before
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from google.cloud import bigquery
 from google.cloud.bigquery import SchemaField
 
 from services.core.batch import Batch as Extraction
@@ -290,6 +291,7 @@ def guarded_merge(dbt: Dbt, model: str, *run: Batch) -> dict[int, Answered] | No
     variable[model]["guard"] = {"before": guard.before, "after": guard.after}
     result = dbt.results("run", "--select", model, bronze=variable)[model]
     job = dbt.client.get_job(variable[model]["job_id"])
+    assert isinstance(job, bigquery.QueryJob)
     assert (str(result.status) == "error") == (job.error_result is not None)
     if job.error_result is None:
         return None

@@ -15,7 +15,7 @@ select * from {{ this }}
       "Bronze model " ~ model.name ~ " is run by the transformer, which hands over its declared table in var('bronze')"
     ) }}
   {%- endif -%}
-  {%- for name in ['key', 'columns', 'deletes', 'merged_snapshot', 'job_id', 'adopt', 'view', 'definition', 'keeps_delta', 'delta', 'batches'] if name not in table -%}
+  {%- for name in ['key', 'columns', 'deletes', 'merged_snapshot', 'job_id', 'adopt', 'view', 'definition', 'keeps_delta', 'delta', 'guard', 'batches'] if name not in table -%}
     {{ exceptions.raise_compiler_error("The table of " ~ model.name ~ " lacks '" ~ name ~ "'") }}
   {%- endfor -%}
   {%- set needed = ['table', 'batch_id', 'extracted_at', 'snapshot', 'rows'] -%}
@@ -62,9 +62,9 @@ using (
 
   with versions as (
 
-    {%- for batch in table.batches %}
-    {{ 'union all ' if not loop.first }}{{ batch.rows }}
-    {%- endfor %}
+    {%- if table.batches %}
+    {{ guarded(table, table.batches | map(attribute='rows') | join('\n    union all ')) }}
+    {%- endif %}
 
     {%- if table.delta %}
     {{ 'union all ' if table.batches -}}
@@ -128,6 +128,14 @@ values (
   {%- endfor %}
   {{ values_of_bronze().values() | join(', ') }}
 )
+{%- endmacro %}
+
+
+{#- A SELECT of rows of the run's batches, which raises an error unless their row tests pass; as it is, if these are known.
+    The tests read these rows alone, not the delta's, which were tested when they were appended. The guard says nothing of
+    the base, so it changes nothing about which partitions are read. -#}
+{% macro guarded(table, rows) -%}
+  {{ '(' ~ table.guard.before ~ rows ~ table.guard.after ~ ')' if table.guard else rows }}
 {%- endmacro %}
 
 

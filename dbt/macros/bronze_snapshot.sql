@@ -11,7 +11,7 @@ merge into {{ base }} as `bronze row`
 using (
   select `read row`.*
   from (
-    {{ batch.rows if batch else rows_of_none(columns) }}
+    {{ guarded(table, batch.rows) if batch else rows_of_none(columns) }}
   ) as `read row`
   {%- if batch %}
   where not exists (

@@ -26,6 +26,9 @@ from services.transformer.bronze.delta import insertion, rows_of
 from services.transformer.bronze.handover import handed_over
 from services.transformer.bronze.tables import BASE, DELTA, BronzeTables, Part
 from services.transformer.dbt_project import DbtProject, NodeResult
+from services.transformer.quality.compiled import DataTest
+from services.transformer.quality.guard import Guard
+from services.transformer.quality.row_tests import Plan, RowTests
 
 _LARGE = 10**12
 """Bytes of a base: so that it has a delta."""
@@ -72,8 +75,12 @@ def check_project(settings: TransformerSettings, tables: Tables, google: GoogleS
         project.parsed()
         problems = [f"table {name}: {reason}" for name, reason in project.refused.items()]
         fitting = [table for table in tables.tables if table.name not in project.refused]
+        row_tests = RowTests(project)
         variable = {
-            table.bronze_model: _handed_over(warehouse, settings, table, brought_to(table)) for table in fitting
+            table.bronze_model: _handed_over(
+                warehouse, settings, table, brought_to(table), guard=row_tests.guard(table)
+            )
+            for table in fitting
         }
         problems += _failures(
             project.run("check", ["build", "--selector", "all", "--no-write-json"], {"bronze": variable})
@@ -114,7 +121,8 @@ def check_shapes(settings: TransformerSettings, shapes: Collection[Shape], googl
         for number in range(max(len(shape.merges) for shape in shapes)):
             variable = {
                 shape.table.bronze_model: _handed_over(
-                    warehouse, settings, shape.table, shape.merges[number], shape.merges[:number]
+                    *(warehouse, settings, shape.table, shape.merges[number], shape.merges[:number]),
+                    _guard(shape.table),
                 )
                 for shape in shapes
                 if len(shape.merges) > number
@@ -140,6 +148,7 @@ def _handed_over(
     table: Table,
     brought: Collection[Brought],
     before: Iterable[Iterable[Brought]] = (),
+    guard: Guard | None = None,
 ) -> dict[str, Any]:
     """What dbt is handed for a table; the batches' hashed tables are there from then on."""
     loaded = [each.loaded(f"{settings.gcp_project}.{settings.dataset_temp}") for each in brought]
@@ -154,7 +163,14 @@ def _handed_over(
         if not of_bronze.keys() - found.delta.columns.keys():
             warehouse.run(insertion(found.delta.id, of_bronze, rows_of(table, of_bronze, loaded)))
     waits = found.delta is not None
-    return handed_over(table, found, "", newest, new_job_id("merge", table.name), loaded, delta=waits)
+    facts = (table, found, "", newest, new_job_id("merge", table.name), loaded)
+    return handed_over(*facts, delta=waits, guard=guard)
+
+
+def _guard(table: Table) -> Guard:
+    """A guard as row tests make it, of a test that any table can have."""
+    rows = f"`rows of {table.bronze_model}`"
+    return Plan([DataTest("batch_is_known", f"select * from {rows} where _batch_id is null")], {}, rows, {}).guard()  # noqa: S608 - a checked name
 
 
 def _found(warehouse: Warehouse, name: str) -> BronzeTables:

@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from google.cloud import bigquery
 from google.cloud.bigquery import SchemaField
 
 from services.core.batch import Batch as Extraction
 from services.core.errors import DataError
+from services.core.jobs import LASTING_REASONS
 from services.core.tables import Column, ColumnType, Mode, Table
 from services.core.warehouse import TempTable
 from services.transformer.bronze.batch_rows import Loaded
 from services.transformer.bronze.handover import characters
+from services.transformer.quality.compiled import DataTest
+from services.transformer.quality.fused import Answered, told_by_guard
+from services.transformer.quality.row_tests import Plan
 from tests.integration.bronze_feed import (
     BY_ID,
     ID,
@@ -193,6 +198,7 @@ FACTS = (
     "columns",
     "deletes",
     "merged_snapshot",
+    "guard",
     "job_id",
     "adopt",
     "view",
@@ -275,6 +281,44 @@ def test_a_version_is_as_new_as_the_moment_at_which_its_row_was_read(soft: Feed)
     found = {key: (row["value"], row["_batch_id"], row["_extracted_at"]) for key, row in soft.by_id().items()}
     # A row is never older than its batch: the source's clock may have gone back.
     assert found == {1: (3, "a", at(30)), 2: (2, "b", at(10)), 3: (1, "a", at(0))}
+
+
+def guarded_merge(dbt: Dbt, model: str, *run: Batch) -> dict[int, Answered] | None:
+    """Merge batches unless a row of theirs has a value below zero; what the refusal tells, None when it was not."""
+    rows = f"`rows of {model}`"
+    guard = Plan([DataTest("no_debts", f"select * from {rows} where value < 0")], {}, rows, {}).guard()
+    variable = dbt.handed_over({model: list(run)})
+    variable[model]["guard"] = {"before": guard.before, "after": guard.after}
+    result = dbt.results("run", "--select", model, bronze=variable)[model]
+    job = dbt.client.get_job(variable[model]["job_id"])
+    assert isinstance(job, bigquery.QueryJob)
+    assert (str(result.status) == "error") == (job.error_result is not None)
+    if job.error_result is None:
+        return None
+    assert not job.total_bytes_billed, "a statement that fails bills nothing"
+    assert job.error_result["reason"] in LASTING_REASONS
+    return told_by_guard(job.error_result["message"])
+
+
+def test_a_merge_tests_its_batches_and_takes_all_of_them_in_or_none(soft: Feed) -> None:
+    first = soft.load("a", 0, items(_1=1, _2=-2))
+    soft.merge(first)
+    good, bad = soft.snapshot("s", 5, items(_1=5, _3=3)), soft.load("b", 6, items(_4=4, _5=-5, _6=-6))
+    before = soft.rows()
+    told = guarded_merge(soft.project, "items", good, bad)
+    assert told is not None
+    assert [(each.number, each.warns, each.fails) for each in told.values()] == [(2, True, True)]
+    assert soft.rows() == before
+    # The base has a row that does not pass: it is not of the batches.
+    assert guarded_merge(soft.project, "items", good) is None
+    assert soft.values() == {1: 5, 3: 3}
+
+
+def test_a_snapshot_that_replaces_a_table_is_tested_by_its_merge(whole: Feed) -> None:
+    assert guarded_merge(whole.project, "whole", whole.snapshot("a", 0, items(_1=1, _2=2))) is None
+    before = sorted(map(str, whole.rows()))
+    assert guarded_merge(whole.project, "whole", whole.snapshot("b", 5, items(_1=-1))) is not None
+    assert sorted(map(str, whole.rows())) == before
 
 
 @pytest.mark.parametrize("column", ["day", "clock", "moment"])

@@ -92,11 +92,10 @@ def test_fused_row_tests_say_what_dbt_says(place: Place, batches: dict[str, str]
 
 def told(place: Place, name: str, rows: str) -> list[NodeResult]:
     """What the row tests find, as a statement tells it that gives the rows only if all pass."""
-    names = ", ".join(f"`{field.name}`" for field in place.client.query(rows).result().schema)
     tests = RowTests(place.dbt)
-    guarded = tests.only_if_all_pass(place.table(name), rows, names)
-    assert guarded is not None
-    job = place.client.query(guarded)
+    guard = tests.guard(place.table(name))
+    assert guard is not None
+    job = place.client.query(guard.around(rows))
     try:
         given, error = without_time(job), None
     except BadRequest as refused:

@@ -33,7 +33,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     home = tmp_path_factory.mktemp("budget")
     declared = yaml.safe_load((REPOSITORY / "config" / "tables.yaml").read_text())
     for table in declared["tables"]:
-        table["compaction"] = {"min_base": 0}
+        if table["name"] == "installments":
+            table["compaction"] = {"min_base": 0}
     path = home.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(declared))
     options = StackOptions(home=home, ephemeral=True, analyzer="on", variables={"TABLES_FILE": str(path)})
@@ -88,6 +89,20 @@ def keeps_the_budget(client: Client, billed: Billed) -> None:
     assert set(billed.stages()) == {"bronze"}, billed
     assert len(billed.statements) <= 2, billed
     assert 0 < billed.processed <= size_of_bronze(client, "installments") / 100, billed
+
+
+def test_a_small_tables_run_bills_one_merge(client: Client) -> None:
+    """The base and the batch, 10 MB each; the MERGE tests the batch, too."""
+    run(client)
+    with connect(client.stack.postgres) as source:
+        source.execute(
+            "UPDATE oltp.business_case_cnpj_ws SET updated_at = clock_timestamp() WHERE buyer_tax_id = "
+            "(SELECT min(buyer_tax_id) FROM oltp.business_case_cnpj_ws)"
+        )
+    billed = run(client)
+    assert [(each.stage, each.billed) for each in billed.reading] == [("bronze", 20 * 1024 * 1024)], billed
+    assert [node["status"] for node in client.state.runs("transformer")[-1].details["nodes"] if node["failures"]] == []
+    assert all(comparison.equal for comparison in client.compare())
 
 
 def rebuild_views(client: Client) -> None:

@@ -127,15 +127,15 @@ class Appending:
         table, columns = append.table, append.columns
         try:
             rows = delta.rows_of(table, columns, append.batches)
-            guarded = self.row_tests.only_if_all_pass(table, rows, delta.columns_of(columns))
+            guard = self.row_tests.guard(table)
         except DataError:
             return None  # it is refused further on, by name
         except DbtError as error:
             return Appended([], Failure(f"row tests: {kind_and_words(error)}", lasting=False))
-        if guarded is None:
+        if guard is None:
             return None
         started = machine.monotonic()
-        outcome = self._sent(append, guarded)
+        outcome = self._sent(append, guard.around(rows))
         if isinstance(outcome, Failure) and not outcome.lasting:
             return Appended([], outcome)
         refused = outcome.message if isinstance(outcome, Failure) else None

@@ -11,6 +11,7 @@ from services.core.tables import Mode, Table
 from services.transformer.bronze.batch_rows import Loaded, batch_rows, bronze_columns
 from services.transformer.bronze.tables import BronzeTables
 from services.transformer.bronze.view import bronze_view, definition
+from services.transformer.quality.guard import Guard
 
 MOST_CHARACTERS = 900_000
 """Of a statement, by the estimate below. BigQuery takes one of 1 MB (https://cloud.google.com/bigquery/quotas)."""
@@ -28,6 +29,7 @@ def handed_over(
     batches: Sequence[Loaded],
     *,
     delta: bool,
+    guard: Guard | None = None,
 ) -> dict[str, Any]:
     """The entry of a table's bronze model in the variable ``bronze``.
 
@@ -40,6 +42,7 @@ def handed_over(
         job_id: id of the MERGE's job.
         batches: the batches to merge.
         delta: whether what waits in the delta is merged, too. With neither, the tables are only made.
+        guard: what lets the MERGE run only if the batches' row tests pass; None when these are known.
 
     Raises:
         DataError: a batch has a column that bronze's cannot hold.
@@ -59,6 +62,7 @@ def handed_over(
         "definition": wanted,
         "keeps_delta": keeps_delta,
         "delta": delta,
+        "guard": {"before": guard.before, "after": guard.after} if guard else None,
         "batches": [_batch(table, columns, loaded) for loaded in batches],
     }
 

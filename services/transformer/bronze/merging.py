@@ -1,5 +1,9 @@
 """Merges into bases: all that fits into one dbt run; what fails is tried alone, then by halves of its batches.
 
+A small table's batches are tested by the MERGE itself: it raises an error unless every row test passes, and then merges
+nothing and bills nothing (appending.py has the same). What its error tells is noted; then it is sent again without
+them.
+
 So a bad batch, model or table stops nobody else. A batch that cannot be merged is *held* for a person. A table whose
 model does not work, or that BigQuery does not answer for, keeps its batches, with the reason in their ``trouble``.
 """
@@ -21,9 +25,11 @@ from services.transformer.bronze.batch_rows import Loaded
 from services.transformer.bronze.compaction import Way
 from services.transformer.bronze.handover import halves, handed_over
 from services.transformer.bronze.notes import Done, Failure, Notes
-from services.transformer.bronze.tables import BronzeTables
+from services.transformer.bronze.tables import BronzeTables, look
+from services.transformer.bronze.testing import Testing
 from services.transformer.bronze.turn import Turns
 from services.transformer.dbt_project import DbtError, DbtProject, NodeResult
+from services.transformer.quality.guard import Guard
 
 log = structlog.get_logger()
 
@@ -38,6 +44,8 @@ class Merge:
     """What is merged; with none, and without the delta, base, delta and view are only made."""
     delta: bool = False
     """Whether what waits in the delta is merged, too."""
+    guard: Guard | None = None
+    """What lets it run only if the row tests of its batches pass; None when it is known how they end."""
 
     @property
     def writes(self) -> bool:
@@ -61,6 +69,7 @@ class Merging:
     dbt: DbtProject
     turns: Turns
     notes: Notes
+    testing: Testing
     keep: Callable[[], None]
     """Keeps what dbt wrote in a run."""
     _compacted: dict[str, list[str]] = field(default_factory=dict)
@@ -84,12 +93,17 @@ class Merging:
     def _tried(self, attempt: Attempt, waiting: Mapping[str, list[Loaded]]) -> list[Attempt]:
         """Merge in one dbt run; returns what is to be tried next, because something failed."""
         following: list[Attempt] = []
+        refused: list[tuple[Merge, Failure]] = []
         outcomes = self._run(attempt.merges)
         self.turns.lease.renew()  # who stood still meanwhile judges nothing
         for merge, outcome in zip(attempt.merges, outcomes, strict=True):
             name, mine = merge.table.name, merge.batches
             if isinstance(outcome, Done):
+                if merge.guard is not None:
+                    self.testing.told(merge.table, mine, None, outcome.seconds)
                 self._note(merge, outcome)
+            elif merge.guard is not None and outcome.lasting:
+                refused.append((merge, outcome))
             elif len(attempt.merges) > 1:
                 following.append(Attempt([merge], again=True))
             elif not mine or not outcome.lasting:
@@ -102,7 +116,30 @@ class Merging:
                 following.append(Attempt([merge], again=True))
             else:
                 self.notes.hold(mine[0].batch, "merge_refused", outcome.message)
-        return following
+        return self._unguarded(refused, waiting) + following
+
+    def _unguarded(self, refused: list[tuple[Merge, Failure]], waiting: Mapping[str, list[Loaded]]) -> list[Attempt]:
+        """What guarded merges that were refused become, together: without the guard, once their tests are known."""
+        untold = [
+            merge for merge, why in refused if not self.testing.told(merge.table, merge.batches, why.message, 0.0)
+        ]
+        tested = {merge.table.name: merge.batches for merge, _ in refused}
+        known = tested.keys() - {merge.table.name for merge in untold}
+        passed = self.testing.passed([merge.table for merge in untold], tested, waiting)
+        merges = []
+        for merge, _ in refused:
+            name = merge.table.name
+            mine = merge.batches if name in known else passed.get(name, [])
+            if not mine:
+                continue  # all wait, and it is noted why
+            try:
+                # dbt has made, or adopted, the base since.
+                found = look(self.turns.client, merge.found.name.rpartition(".")[0], merge.table)
+            except GoogleAPICallError as error:
+                self.notes.stuck(name, waiting[name], str(error))
+            else:
+                merges.append(Merge(merge.table, found, mine, merge.delta))
+        return [Attempt(merges)] if merges else []
 
     def _note(self, merge: Merge, done: Done) -> None:
         if not merge.writes:
@@ -144,7 +181,10 @@ class Merging:
         for merge in merges:
             if (job := jobs.get(merge.table.name)) is not None:
                 node = nodes.get(merge.table.bronze_model)
-                outcomes[merge.table.name] = self._outcome(job if merge.writes else None, node, message)
+                outcome = self._outcome(job if merge.writes else None, node, message)
+                outcomes[merge.table.name] = outcome
+                refused = merge.guard is not None and isinstance(outcome, Failure) and outcome.lasting
+                self.notes.round.nodes += [node] if node and not refused else []
         return [outcomes[merge.table.name] for merge in merges]
 
     def _seen(self, merge: Merge) -> Failure | None:
@@ -161,7 +201,9 @@ class Merging:
         table = merge.table
         snapshot = self.notes.state.newest_snapshot(table.name)
         described = self.dbt.described(table.bronze_model)
-        return handed_over(table, merge.found, described, snapshot, job_id, merge.batches, delta=merge.delta)
+        return handed_over(
+            table, merge.found, described, snapshot, job_id, merge.batches, delta=merge.delta, guard=merge.guard
+        )
 
     def _dbt_run(self, variable: dict[str, Any]) -> tuple[dict[str, NodeResult], str]:
         """Run dbt on some bronze models; how each ended, and dbt's own error when it ended without results."""
@@ -174,7 +216,6 @@ class Merging:
         finally:
             fault_point("transformer.bronze_built")
             self.keep()
-        self.notes.round.nodes += results
         return {result.name: result for result in results}, ""
 
     def _outcome(self, job_id: str | None, node: NodeResult | None, message: str) -> Done | Failure:

@@ -179,11 +179,17 @@ class Bronze:
             ],
             waiting,
         )
-        tested = Testing(self.state, self.client, self.row_tests, notes).passed(
+        testing = Testing(self.state, self.client, self.row_tests, notes)
+        guards = {
+            table.name: guard
+            for table, (choice, _) in zip(tables, chosen, strict=True)
+            if choice.way is Way.MERGE and batches[table.name] and (guard := testing.guard(table, batches[table.name]))
+        }
+        tested = testing.passed(
             [
                 table
                 for table, (choice, _) in zip(tables, chosen, strict=True)
-                if choice.way is not Way.MAKE and table.name not in done
+                if choice.way is not Way.MAKE and table.name not in done | guards.keys()
             ],
             batches,
             waiting,
@@ -191,11 +197,12 @@ class Bronze:
         appends: list[Append] = []
         remade = False
         for table, seen, (choice, wanted) in zip(tables, found, chosen, strict=True):
-            mine = tested.get(table.name, [])
+            guard = guards.get(table.name)
+            mine = batches[table.name] if guard else tested.get(table.name, [])
             if choice.way is Way.MAKE or (choice.way is Way.MERGE and (mine or not batches[table.name])):
                 reason = choice.reason
                 log.info("bronze.way", table=table.name, way=str(choice.way), reason=reason, batches=len(mine))
-                merges.append(Merge(table, seen, mine, delta=choice.way is Way.MERGE and seen.delta_rows > 0))
+                merges.append(Merge(table, seen, mine, choice.way is Way.MERGE and seen.delta_rows > 0, guard))
                 remade = remade or seen.definition != wanted
             elif mine:
                 appends.append(Append(table, seen, mine))
@@ -203,7 +210,7 @@ class Bronze:
         if remade:
             self.state.note_downstream_due()
             fault_point("transformer.downstream_noted")
-        Merging(self.dbt, turns, notes, self.keep).merge(merges, waiting)
+        Merging(self.dbt, turns, notes, testing, self.keep).merge(merges, waiting)
 
     def _choice(self, table: Table, found: BronzeTables, batches: list[Loaded]) -> tuple[Choice, str]:
         """The way of a table's batches, and the fingerprint that its view is to have."""

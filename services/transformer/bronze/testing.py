@@ -19,6 +19,7 @@ from services.transformer.bronze.batch_rows import Loaded, bronze_columns
 from services.transformer.bronze.delta import rows_of
 from services.transformer.bronze.notes import Notes
 from services.transformer.dbt_project import DbtError, NodeResult
+from services.transformer.quality.guard import Guard
 from services.transformer.quality.noting import note_rows
 from services.transformer.quality.row_tests import why_held
 
@@ -31,11 +32,11 @@ class Tester(Protocol):
     def results(self, client: bigquery.Client, table: Table, rows: str) -> list[NodeResult]:
         """How a table's row tests end on rows that bronze is about to take in."""
 
-    def only_if_all_pass(self, table: Table, rows: str, columns: str) -> str | None:
-        """A SELECT of the rows that raises an error unless each of the table's row tests passes on them."""
+    def guard(self, table: Table) -> Guard | None:
+        """What makes a SELECT of rows raise an error unless each of the table's row tests passes on them."""
 
     def told(self, table: Table, error: str | None, seconds: float) -> list[NodeResult] | None:
-        """What the table's row tests found, as that SELECT told it by its error, or by raising none."""
+        """What the table's row tests found, as a guarded SELECT told it by its error, or by raising none."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,49 @@ class Testing:
     client: bigquery.Client
     row_tests: Tester
     notes: Notes
+
+    def guard(self, table: Table, batches: list[Loaded]) -> Guard | None:
+        """What lets a MERGE of batches run only if their row tests pass.
+
+        None where the MERGE cannot tell that of all: of snapshots of a table without a key it reads the newest alone,
+        and none that is older than bronze's. And None where nothing is known of the tests.
+        """
+        if not table.key and (len(batches) != 1 or self._overtaken(batches[0].batch)):
+            return None
+        try:
+            return self.row_tests.guard(table)
+        except DbtError:
+            return None  # the batches are tested by themselves, which says why they cannot be
+
+    def _overtaken(self, snapshot: Batch) -> bool:
+        newest = self.state.newest_snapshot(snapshot.table)
+        return newest is not None and (snapshot.extracted_at, snapshot.id) < (newest.extracted_at, newest.id)
+
+    def told(self, table: Table, batches: list[Loaded], refused: str | None, seconds: float) -> bool:
+        """Note what a guarded statement told of batches: before one that was refused is sent without the guard.
+
+        Args:
+            table: the batches' table.
+            batches: what it takes in.
+            refused: the words of its error; None when it ran, so that all tests passed.
+            seconds: what it took.
+
+        Returns:
+            Whether it told what becomes of each batch; else they are to be tested by themselves.
+
+        Raises:
+            TransientError: the state does not answer.
+        """
+        if refused is not None and table.on_failed_tests is OnFailedTests.HOLD:
+            return False
+        results = self.row_tests.told(table, refused, seconds)
+        if results is None:
+            return False
+        self.notes.round.nodes += results
+        note_rows(self.state.store, table.name, results, [each.batch.id for each in batches])
+        if refused is not None:
+            fault_point("transformer.tested")
+        return True
 
     def passed(
         self, tables: list[Table], batches: Mapping[str, list[Loaded]], waiting: Mapping[str, list[Loaded]]

@@ -75,7 +75,7 @@ def _asked(number: int, part: Part) -> str:
     )
 
 
-def guard(tests: Sequence[DataTest], answers: str) -> str:
+def all_pass(tests: Sequence[DataTest], answers: str) -> str:
     """A condition that is true if all tests pass; else it raises an error, which says what the others answer.
 
     Args:

@@ -17,7 +17,8 @@ from services.core.words import counted
 from services.transformer.dbt_project import DbtProject, NodeResult
 from services.transformer.quality.asking import ask
 from services.transformer.quality.compiled import Compiled, DataTest, Model, compiled_row_tests
-from services.transformer.quality.fused import Part, broken, fused, guard, judged, passed, told_by_guard
+from services.transformer.quality.fused import Part, all_pass, broken, fused, judged, passed, told_by_guard
+from services.transformer.quality.guard import Guard
 from services.transformer.quality.noting import log_results
 
 KINDS = frozenset({"not_null", "accepted_values", "between", "no_rows"})
@@ -29,6 +30,9 @@ _ASKED = "`row tests`"
 
 _SELECTED = (*(f"test_name:{kind}" for kind in sorted(KINDS)), "config.meta.row_test:true")
 """The tests that ``_is_row_test`` may accept, as dbt selects them."""
+
+_MOST_GUARD = 100_000
+"""Characters of a guard. What a statement takes in may have 900,000 (``bronze.handover``), and BigQuery takes 1 MB."""
 
 _MOST_NAMED = 10
 """Tests that a batch's reason names."""
@@ -55,19 +59,15 @@ class Plan:
         """
         return fused(parts, {self.bronze: rows} | self._read_by(fused(parts)))
 
-    def only_if_all_pass(self, rows: str, columns: str) -> str:
-        """A SELECT of the rows that raises an error unless every test passes on them; the error says what they find.
-
-        Args:
-            rows: a SELECT of the rows as bronze has them.
-            columns: their columns, as SQL names them.
-        """
+    def guard(self) -> Guard:
+        """What makes a SELECT of rows raise an error unless every test passes; the error says what they find."""
         if not self.tests:
-            return rows
+            return Guard("", "")
         asked = fused(self.tests)
-        queries = {self.bronze: rows} | self._read_by(asked) | {_ASKED: asked}
-        named = ",\n".join(f"{name} as (\n{sql}\n)" for name, sql in queries.items())
-        return f"with {named}\nselect {columns} from {self.bronze}\nwhere {guard(self.tests, _ASKED)}"
+        queries = self._read_by(asked) | {_ASKED: asked}
+        named = "".join(f",\n{name} as (\n{sql}\n)" for name, sql in queries.items())
+        guarded = f"select * from {self.bronze}\nwhere {all_pass(self.tests, _ASKED)}"  # noqa: S608 - our own names
+        return Guard(f"with {self.bronze} as (\n", f"\n){named}\n{guarded}")
 
     def _read_by(self, sql: str) -> dict[str, str]:
         """The queries of models that some SQL reads, each after what it reads."""
@@ -138,6 +138,7 @@ class RowTests:
     def __init__(self, project: DbtProject) -> None:
         self._project = project
         self._compiled: Compiled | None = None
+        self._plans: dict[str, Plan] = {}
         self._lock = threading.Lock()
 
     def planned(self, table: Table) -> Plan:
@@ -149,7 +150,9 @@ class RowTests:
         with self._lock:
             if self._compiled is None:
                 self._compiled = compiled_row_tests(self._project, *_SELECTED)
-        return plan(self._compiled, table)
+            if table.name not in self._plans:
+                self._plans[table.name] = plan(self._compiled, table)
+            return self._plans[table.name]
 
     def results(self, client: bigquery.Client, table: Table, rows: str) -> list[NodeResult]:
         """Run a table's row tests on rows that bronze is about to take in.
@@ -178,25 +181,22 @@ class RowTests:
         log_results(results, table=table.name)
         return results
 
-    def only_if_all_pass(self, table: Table, rows: str, columns: str) -> str | None:
-        """A SELECT of rows that raises an error unless every row test of the table passes on them.
-
-        Args:
-            table: the table.
-            rows: a SELECT of the rows in bronze's shape.
-            columns: their columns, as SQL names them.
+    def guard(self, table: Table) -> Guard | None:
+        """What makes a SELECT of rows in bronze's shape raise an error unless every row test of the table passes.
 
         Returns:
-            The SELECT; None when a test of the table cannot be asked of rows alone, so that not all can pass.
+            None when a test of the table cannot be asked of rows alone, so that not all can pass; or when the tests are
+            so long that a statement which takes rows in as well could be too long for BigQuery.
 
         Raises:
             DbtError: the project does not compile.
         """
         planned = self.planned(table)
-        return None if planned.misplaced else planned.only_if_all_pass(rows, columns)
+        guard = planned.guard()
+        return None if planned.misplaced or len(guard.around("")) > _MOST_GUARD else guard
 
     def told(self, table: Table, error: str | None, seconds: float) -> list[NodeResult] | None:
-        """What the row tests found, as such a SELECT told it.
+        """What the row tests found, as a guarded SELECT told it.
 
         Args:
             table: the table.

@@ -19,6 +19,7 @@ from services.transformer.bronze.batch_rows import ADDED_COLUMNS
 from services.transformer.bronze.handover import view_definition
 from services.transformer.bronze.tables import BASE, DEFINITION, DELTA, BronzeTables, Part
 from services.transformer.dbt_project import DbtError, NodeResult
+from services.transformer.quality.guard import Guard
 from services.transformer.reconcile import Transformer
 from tests.jobs import Jobs
 
@@ -148,9 +149,13 @@ class Dbt:
             self.client.definitions[name] = table["definition"]
         poison = [self.poisoned[id_] for each in table["batches"] if (id_ := each["batch_id"]) in self.poisoned]
         bad = name in self.failing or bool(poison)
+        if table.get("guard") and not poison and name not in self.failing:
+            poison = ["invalidQuery" for each in table["batches"] if each["batch_id"] in self.client.bad]
+            bad = bad or bool(poison)
         if (table["batches"] or table.get("delta")) and name not in self.failing and (not poison or poison[0]):
+            statement = f"merge {GUARDED}" if table.get("guard") else "merge"
             try:
-                self.client.send(table["job_id"], "merge", rows=1, reason=poison[0] if poison else None)
+                self.client.send(table["job_id"], statement, rows=1, reason=poison[0] if poison else None)
             except Conflict:
                 bad = False  # dbt attaches to the job that has the id, and takes its end for its own
         return NodeResult(name, "model", "error" if bad else "success", "why", 0.1, 1, None)
@@ -172,8 +177,15 @@ class Tests:
     client: Client
     error: Exception | None = None
     asked: list[str] = field(default_factory=list)
+    cut: bool = False
+    """Whether such a statement's error is cut short."""
     fused: bool = True
-    """Whether a statement can ask all of them and append, too."""
+    """Whether a statement can ask all of them and take rows in, too."""
+
+    @property
+    def tells(self) -> bool:
+        """Whether the error of such a statement is the tests'."""
+        return bool(self.client.bad) and not self.cut
 
     def results(self, client: Any, table: Table, rows: str) -> list[NodeResult]:
         if self.error is not None:
@@ -182,15 +194,15 @@ class Tests:
         failures = sum(f'"{batch}" as _batch_id' in rows for batch in self.client.bad)
         return [NodeResult(f"not_null_{table.name}", "test", "fail" if failures else "pass", "", 0.1, None, failures)]
 
-    def only_if_all_pass(self, table: Table, rows: str, columns: str) -> str | None:
+    def guard(self, table: Table) -> Guard | None:
         if self.error is not None:
             raise self.error
-        return f"{rows} {GUARDED}" if self.fused else None
+        return Guard("", f" {GUARDED}") if self.fused else None
 
     def told(self, table: Table, error: str | None, seconds: float) -> list[NodeResult] | None:
         status, failures = ("pass", 0) if error is None else ("fail", 1)
         result = NodeResult(f"not_null_{table.name}", "test", status, "", seconds, None, failures)
-        return [result] if error is None or self.client.bad else None
+        return [result] if error is None or self.tells else None
 
 
 class NoArtifacts:
@@ -249,6 +261,11 @@ def large(world: World, name: str) -> None:
     base, delta = Part("b", columns, 5, 100 * MIB), Part("d", columns, 0, 0)
     found = BronzeTables(f"p.business_case_bronze.{name}", base, delta, None)
     world.client.definitions[name] = view_definition(declared, found, name, [])
+
+
+def merged(world: World) -> list[str]:
+    """The MERGEs that were sent."""
+    return [job.query for job in world.client.sent.values() if job.query.startswith("merge")]
 
 
 def appended(world: World) -> list[str]:

@@ -21,6 +21,7 @@ from services.transformer.bronze.handover import (
 )
 from services.transformer.bronze.tables import BronzeTables, Part
 from services.transformer.bronze.view import bronze_view, definition
+from services.transformer.quality.guard import Guard
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
 COLUMNS = [Column(name="id", type=ColumnType.INT64, required=True), Column(name="gone", type=ColumnType.DATE)]
@@ -62,7 +63,8 @@ MADE = BronzeTables(
 def test_a_table_and_its_batches_are_told_whole() -> None:
     snapshot = loaded("x", extracted_at=START).batch
     declared = table(deletes="soft", deleted_at="gone")
-    told = handed_over(declared, NOTHING, "as described", snapshot, "job", [loaded("b1")], delta=False)
+    guard = Guard("if good (", ")")
+    told = handed_over(declared, NOTHING, "as described", snapshot, "job", [loaded("b1")], delta=False, guard=guard)
     view = bronze_view(declared, {"id": "INT64", "gone": "DATE"}, "p.bronze.a_model", delta=False)
     assert told == {
         "key": ["id"],
@@ -75,6 +77,7 @@ def test_a_table_and_its_batches_are_told_whole() -> None:
         "definition": definition(view, "as described"),
         "keeps_delta": False,
         "delta": False,
+        "guard": {"before": "if good (", "after": ")"},
         "batches": [
             {
                 "table": "p.temp.a__b1",

@@ -20,6 +20,7 @@ from services.extractor.source.connection import Connections
 from services.extractor.tasks import Task
 from services.loader.loading import Loader
 from services.transformer.dbt_project import DbtProject
+from services.transformer.quality.guard import Guard
 from services.transformer.reconcile import Transformer
 from tests.unit.extractor.history.bucket import BUCKET, DAMAGED, LANDING, Bucket
 from tests.unit.extractor.history.cells import START
@@ -228,9 +229,7 @@ class History:
                 state=PipelineState(cast(Any, Stepwise(process, "state", self.store))),
                 client=cast(Any, warehouse),
                 dbt=cast(DbtProject, dbt),
-                row_tests=SimpleNamespace(
-                    results=lambda *_: [], only_if_all_pass=lambda table, rows, columns: rows, told=lambda *_: []
-                ),
+                row_tests=SimpleNamespace(results=lambda *_: [], guard=lambda table: Guard("", ""), told=lambda *_: []),
                 artifacts=NoArtifacts(),
                 reports=cast(Any, SimpleNamespace(publish=lambda run_id: None)),
                 alert=lambda batch: None,

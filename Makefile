@@ -7,7 +7,7 @@ PACKAGES := $(VENV)/.dbt-packages
 ANALYZER := $(VENV)/.sql-engine
 CONTENDERS := .venv-benchmark
 
-.PHONY: benchmark benchmark-setup help packages setup demo up down seed test soak lint format lock docs clean
+.PHONY: benchmark benchmark-setup help packages setup demo up down seed test soak simulate lint format lock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,9 @@ benchmark: benchmark-setup ## measure extractor and transformer, dlt and rivet: 
 
 soak: setup ## random faults for ten minutes, then source and bronze compared: make soak MINUTES=60 SEED=3
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
+
+simulate: setup ## random schedules of the whole pipeline in one process: make simulate MINUTES=60; MUTANTS=1 puts known faults back
+	$(BIN)/python -m tests.simulation $(if $(MUTANTS),--mutants,--minutes $(or $(MINUTES),2))
 
 lint: setup ## ruff, mypy strict, import contracts, sqlfluff, the compiled project by Google's analyzer, schemas of the build files
 	$(BIN)/ruff check .

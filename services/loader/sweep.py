@@ -14,7 +14,7 @@ import structlog
 from google.cloud import bigquery
 
 from services.core import machine
-from services.core.batch import IN_TEMP, Batch, BatchError, BatchState, Step
+from services.core.batch import IN_TEMP, Batch, BatchError, BatchState
 from services.core.errors import DataError
 from services.core.events import ObjectFinalized
 from services.core.landing import batch_objects
@@ -151,8 +151,7 @@ class Sweep:
         if self._has_manifest(batch):
             return  # it was handled above, or is by the next sweep
         message = "the extractor ended before the manifest was written"
-        failed = self.loader.state.step(batch.id, Step.ABANDON, error=BatchError(code="abandoned", message=message))
-        if failed.state is BatchState.FAILED:
+        if self.loader.state.abandon(batch.id, BatchError(code="abandoned", message=message)):
             self.loader.state.forget_plan(batch.id)
             self.loader.reject_batch(batch.table, batch.id, DataError("abandoned", message))
             swept.done["batch_abandoned"] += 1

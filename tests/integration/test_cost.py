@@ -79,7 +79,8 @@ def summed(jobs: list[Any], key: Callable[[Any], str]) -> dict[str, Sums]:
     sums: dict[str, Sums] = {}
     for job in jobs:
         told = [job.total_bytes_billed, job.total_bytes_processed, job.slot_millis]
-        mine = (1, int(told[0] is None), *(value or 0 for value in told))
+        untold = told[0] is None and job.error_result is None  # what ended with an error bills nothing
+        mine = (1, int(untold), *(value or 0 for value in told))
         sums[key(job)] = tuple(map(sum, zip(sums.get(key(job), (0, 0, 0, 0, 0)), mine, strict=True)))
     return sums
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound, ServiceUnavailable
+from google.api_core.exceptions import BadRequest, Forbidden, GoogleAPICallError, NotFound, ServiceUnavailable
 from google.cloud.bigquery import SchemaField
 from google.cloud.bigquery.job import CopyJob, LoadJob, QueryJob
 
@@ -180,4 +180,4 @@ class SimulatedCopy(_Simulated, CopyJob):  # type: ignore[misc]
 
 
 _CLASSES = {"query": SimulatedQuery, "load": SimulatedLoad, "copy": SimulatedCopy}
-_ERRORS: dict[str, type[GoogleAPICallError]] = {"notFound": NotFound}
+_ERRORS: dict[str, type[GoogleAPICallError]] = {"notFound": NotFound, "invalidQuery": BadRequest}

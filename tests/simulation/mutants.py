@@ -41,16 +41,18 @@ class Mutant:
     what: str
     """What it is, in a sentence."""
     put_in: Patch
+    hidden: str | None = None
+    """Why no schedule shows it; None where some do."""
 
 
 MUTANTS: list[Mutant] = []
 
 
-def mutant(what: str) -> Callable[[Patch], Patch]:
+def mutant(what: str, hidden: str | None = None) -> Callable[[Patch], Patch]:
     """Add a mutant."""
 
     def add(patch: Patch) -> Patch:
-        MUTANTS.append(Mutant(patch.__name__, what, patch))
+        MUTANTS.append(Mutant(patch.__name__, what, patch, hidden))
         return patch
 
     return add

@@ -7,7 +7,8 @@ from random import Random
 from zoneinfo import ZoneInfo
 
 from services.core import machine
-from services.core.tables import Compaction, Cursor, Mode
+from services.core.batch import BatchState
+from services.core.tables import Compaction, Cursor, Mode, OnFailedTests
 from tests.simulation.choices import Choices, shortened
 from tests.simulation.judging import Judge
 from tests.simulation.scheduler import Endless
@@ -48,6 +49,7 @@ def declared(seed: int) -> Declared:
         random.choice(["all", "all", "own", "replica"]),
         random.random() < 0.25,
         compaction,
+        random.choice(list(OnFailedTests)),
     )
 
 
@@ -203,18 +205,21 @@ class Play:
         return bool(failed_late or world.state.all_open_batches())
 
     def _scheduled(self, mode: Mode) -> None:
-        """What schedules do, once each: sweep, extraction, reconcile."""
+        """What schedules do, once each: sweep, extraction, reconcile. What is held, a person lets go."""
         world = self.world
         world.scheduler.time += 1_200.0  # longer than the sweep's grace
         world.database.catch_up()
         self._past_the_future()
         world.sweep()
         self._go_on(0)
-        world.decide_about_held(let_go=True)
         world.extractor(mode)
         self._go_on(0)
         world.reconcile()
         self._go_on(0)
+        if world.state.batches_in(BatchState.HELD):
+            world.decide_about_held(let_go=True)
+            world.reconcile()
+            self._go_on(0)
 
     def _past_the_future(self) -> None:
         """Time passes until what was ahead of it is not any more, and what commits now is replayed."""

@@ -70,6 +70,10 @@ class Source(Database):
             "xmin": version.by.xid,
         }
 
+    def shows_none(self, statement: str) -> bool:
+        """As ``Source.shows_none``."""
+        return not self.selected(statement)
+
     def count(self, statement: str) -> int:
         """As ``Source.count``."""
         return int(self.selected(statement)[0][0])

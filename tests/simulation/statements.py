@@ -11,6 +11,9 @@ from typing import Any
 
 Row = dict[str, Any]
 
+GUARD, FAILING = "only if all pass", "row tests that do not pass"
+"""What stands before rows that are tested as they are taken in; what an error of it says."""
+
 _INSERT = re.compile(r"insert into `([^`]+)` \(.*?\)\n(.*)", re.DOTALL)
 _DISTINCT = re.compile(r"select distinct _batch_id from `([^`]+)`")
 _DELETE = re.compile(r"delete from `([^`]+)` where _batch_id in \((.*)\)")
@@ -57,12 +60,19 @@ class BatchRows:
         }
 
 
+def is_bad(row: Row) -> bool:
+    """Whether the table's row test fails on a row."""
+    return bool(row["n"] % 5 == 4)
+
+
 @dataclass(frozen=True)
 class Insert:
     """Appends batches to a delta."""
 
     into: str
     batches: tuple[BatchRows, ...]
+    guarded: bool
+    """Whether it appends nothing unless all rows pass their tests."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,9 @@ def understood(statement: str) -> Statement:
     if statement.startswith("SELECT 'void"):
         return Void()
     if found := _INSERT.fullmatch(statement):
-        return Insert(found[1], tuple(batch_rows(select) for select in found[2].split("\nunion all\n")))
+        guarded = found[2].startswith(GUARD)
+        rows = found[2].removeprefix(f"{GUARD}(").removesuffix(")") if guarded else found[2]
+        return Insert(found[1], tuple(batch_rows(select) for select in rows.split("\nunion all\n")), guarded)
     if found := _DISTINCT.fullmatch(statement):
         return Waiting(found[1])
     if found := _DELETE.fullmatch(statement):

@@ -15,7 +15,18 @@ from google.api_core.exceptions import Conflict
 
 from tests.simulation.buckets import MemoryBuckets
 from tests.simulation.scheduler import Scheduler
-from tests.simulation.statements import BatchRows, Clear, Insert, Row, Shrinkage, Statement, Void, Waiting
+from tests.simulation.statements import (
+    FAILING,
+    BatchRows,
+    Clear,
+    Insert,
+    Row,
+    Shrinkage,
+    Statement,
+    Void,
+    Waiting,
+    is_bad,
+)
 
 DELAYS = (0.0, 0.5, 30.0, 400.0)
 """Seconds after which a job that was sent runs: at once, or later."""
@@ -199,8 +210,8 @@ class Warehouse:
         match statement:
             case Void():
                 return 0, []
-            case Insert(into, batches):
-                rows = self.rows_of(batches)
+            case Insert(into, batches, guarded):
+                rows = self.tested(self.rows_of(batches)) if guarded else self.rows_of(batches)
                 self.there(into).rows += rows
                 return len(rows), []
             case Waiting(delta):
@@ -223,6 +234,17 @@ class Warehouse:
         """
         now = self.scheduler.now()
         return [row for batch in batches for row in batch.of(self.there(batch.table).rows, now)]
+
+    @staticmethod
+    def tested(rows: list[Row]) -> list[Row]:
+        """The rows, if all pass their tests.
+
+        Raises:
+            JobFailed: they do not.
+        """
+        if bad := sum(map(is_bad, rows)):
+            raise JobFailed("invalidQuery", f"{FAILING}: {bad}")
+        return rows
 
     def view(self, name: str, key: tuple[str, ...]) -> list[Row]:
         """What people see of a bronze model: the newest version of every key.
@@ -250,7 +272,7 @@ class Warehouse:
         """
         key = tuple(told["key"])
         base = self.there(f"{name}_base")
-        versions = self.rows_of(batches)
+        versions = self.tested(self.rows_of(batches)) if told["guard"] else self.rows_of(batches)
         if told["delta"]:
             versions += self.there(f"{name}_delta").rows
         deletes = told["deletes"] == "soft"

@@ -22,7 +22,7 @@ from services.core.events import ObjectFinalized
 from services.core.settings import ExtractorSettings, LoaderSettings, S, TransformerSettings, read_settings
 from services.core.state.certain import CertainStore
 from services.core.state.state import PipelineState
-from services.core.tables import Column, ColumnType, Compaction, Cursor, Mode, Table, Tables
+from services.core.tables import Column, ColumnType, Compaction, Cursor, Mode, OnFailedTests, Table, Tables
 from services.core.warehouse import hashed_table_id
 from services.extractor import landing
 from services.extractor.extraction import rows, workplace
@@ -44,6 +44,7 @@ from tests.simulation.choices import Choices
 from tests.simulation.client import Client
 from tests.simulation.dbt import Dbt
 from tests.simulation.outside import Outside
+from tests.simulation.row_tests import RowTests
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.sifting import PlainSieve
 from tests.simulation.source import Reader, Source
@@ -61,6 +62,8 @@ _ENVIRONMENT = {
 
 BRONZE = "p.business_case_bronze.t"
 KEY = ("id",)
+EXPECTED = ("DataError", "DocumentChanged", "LeaseLost", "SourceChanged", "TransientError")
+"""How an extraction may fail."""
 MOST_TRIES = 3
 """Of a task of the extractor, as Terraform sets it."""
 
@@ -84,6 +87,7 @@ class Declared:
     sight: str
     by_pages: bool
     compaction: Compaction
+    on_failed_tests: OnFailedTests
 
 
 @cache
@@ -117,22 +121,6 @@ def simulated() -> Iterator[None]:
             yield
         finally:
             structlog.configure(**logged)
-
-
-class NoTests:
-    """A table without row tests."""
-
-    def results(self, *_: object) -> list[Any]:
-        """None."""
-        return []
-
-    def only_if_all_pass(self, table: Table, rows: str, columns: str) -> str:
-        """The rows themselves."""
-        return rows
-
-    def told(self, *_: object) -> list[Any]:
-        """None."""
-        return []
 
 
 @dataclass
@@ -176,6 +164,7 @@ class World:
             max_deleted_share=0.7,
             bronze_model="t",
             compaction=declared.compaction,
+            on_failed_tests=declared.on_failed_tests,
             columns=columns,
         )
         self.database = Source(
@@ -261,6 +250,8 @@ class World:
             outcome = Extractor(place).extract(self.table, mode)
             self.scheduler.say(f"extractor: {outcome.outcome} {outcome.batch_id or ''} {outcome.error or ''}")
             if outcome.outcome == "failed":
+                kind = (outcome.error or "").split(":")[0]
+                assert kind in EXPECTED, f"an extraction failed by a mistake: {outcome.error}"
                 raise ExtractionFailed(outcome.error)
 
         def again(process: Process) -> None:
@@ -290,7 +281,7 @@ class World:
             state=self._state(),
             client=client,
             dbt=cast(DbtProject, Dbt(client, BRONZE.rsplit(".", 1)[0], self.definition)),
-            row_tests=cast(Any, NoTests()),
+            row_tests=RowTests(client),
             artifacts=SimpleNamespace(keep=lambda run_id, stage: None),
             reports=SimpleNamespace(publish=lambda run_id: None),
             alert=lambda batch: self.heard.alerts.append(batch.hold.code if batch.hold else "held"),

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.core import machine
-from services.core.batch import Batch, BatchState, Step
+from services.core.batch import Batch, BatchError, BatchState, Step
 from services.core.chain import Covered, covered
 from services.core.cost.run_cost import RunCost
 from services.core.errors import LeaseLost, TransientError
@@ -311,6 +311,17 @@ class PipelineState:
             KeyError: the state does not know the batch.
         """
         return self.change_batch(batch_id, lambda batch: batch.after(step, machine.now(), **facts))
+
+    def abandon(self, batch_id: str, error: BatchError) -> bool:
+        """Fail a batch whose extraction came to no end; whether it has failed now.
+
+        It has not when its manifest landed meanwhile, or when the extraction, which was believed dead, found no rows
+        and has removed it: then there is nothing to clear away.
+        """
+        try:
+            return self.step(batch_id, Step.ABANDON, error=error).state is BatchState.FAILED
+        except KeyError:
+            return False
 
     def announce(self, batch_id: str, manifest_sha256: str, **facts: Any) -> None:
         """Note which manifest is about to be written: the loader takes no other for the batch's.

@@ -49,11 +49,8 @@ def abandon(place: Workplace, batch: Batch, code: str, reason: str) -> None:
         code: machine-readable reason.
         reason: the same in words.
     """
-    if place.state.batch(batch.id) is None:
-        return  # it failed before anything of it was written
-    failed = place.state.step(batch.id, Step.ABANDON, error=BatchError(code=code, message=reason))
-    if failed.state is not BatchState.FAILED:
-        return
+    if not place.state.abandon(batch.id, BatchError(code=code, message=reason)):
+        return  # it was landed or removed meanwhile, or failed before anything of it was written
     place.state.forget_plan(batch.id)
     reject_objects(place, batch, DataError(code, reason, table=batch.table, batch_id=batch.id))
 

@@ -1,13 +1,17 @@
 """The typed state on a real store: what a late holder of a lease cannot write."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from services.core.batch import Batch, BatchError
 from services.core.errors import LeaseLost
 from services.core.state.sqlite import SqliteStore
 from services.core.state.state import PipelineState
+from services.core.tables import Mode
 
 
 @pytest.fixture
@@ -55,3 +59,17 @@ def test_who_has_noted_a_merge_keeps_an_earlier_holder_from_the_watermark(state:
     state.note_merge_job("t", "job", 8, None)
     with pytest.raises(LeaseLost):
         state.advance("t", 7)
+
+
+def test_an_extraction_that_was_removed_meanwhile_is_not_abandoned(state: PipelineState) -> None:
+    """It was believed dead, went on, and found no rows; who clears it away has nothing to do."""
+    error = BatchError(code="abandoned", message="it came to no end")
+    at = datetime(2026, 11, 22, tzinfo=UTC)
+    facts: dict[str, Any] = {"run_id": "r", "table": "t", "mode": Mode.SNAPSHOT, "window": None}
+    for id_ in ("one", "two"):
+        assert state.create_batch(Batch(id=id_, extracted_at=at, started_at=at, **facts))
+    state.forget_batch("one")
+    assert not state.abandon("one", error)
+    assert state.batch("one") is None
+    assert state.abandon("two", error)
+    assert state.abandon("two", error), "again, where the first answer was lost"

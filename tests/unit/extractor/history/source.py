@@ -330,7 +330,7 @@ class Database:
 
     def shows_none(self, statement: str) -> bool:
         """As ``Source.shows_none``."""
-        nothing = self.rows(statement).num_rows == 0
+        nothing: bool = self.rows(statement).num_rows == 0
         COUNTS["windows shown empty"] += nothing
         return nothing
 

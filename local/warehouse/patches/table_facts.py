@@ -2,13 +2,15 @@
 
 - bqemulator's ``numBytes`` is 0 for every table. Now it is the logical bytes of its rows, as BigQuery counts them
   (:mod:`local.warehouse.meter.sizes`); counted when somebody asks, once for each state of the table.
-- When a table expires, as its dataset or its load said, is kept and not told. Now it is told.
+- When a table expires, as its dataset or its load said, is kept and not told. Now it is told; and what a request that
+  makes or changes a table says of it is taken, where it was dropped.
 - The ``OPTIONS`` of a ``CREATE VIEW`` are dropped. Now description and labels are kept, as those of a table are.
 - A view that is named with an alias of several words (AS `bronze row`) is put into the statement as a subquery whose
   alias is not quoted, a syntax error. Now it is quoted.
 """
 
 import functools
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlglot
@@ -28,6 +30,7 @@ def apply() -> None:
     known: dict[str, Sizes] = {}
     replace(DuckDBCatalogRepository, "__init__", _noting_engine(DuckDBCatalogRepository.__init__, known))
     replace(tables, "_table_to_rest", _with_bytes(tables._table_to_rest, known))
+    replace(tables, "_rest_to_table_meta", _with_expiration(tables._rest_to_table_meta))
     replace(executor, "sync_created_view", _register)
     replace(_Rewriter, "_expand_view", _quoting(_Rewriter._expand_view))
 
@@ -53,6 +56,19 @@ def _with_bytes(to_rest: Any, known: dict[str, Sizes]) -> Any:
         return body
 
     return told
+
+
+def _with_expiration(to_meta: Any) -> Any:
+    @functools.wraps(to_meta)
+    def made(project_id: str, dataset_id: str, body: dict[str, Any], clock: Any, existing: Any = None) -> Any:
+        meta = to_meta(project_id, dataset_id, body, clock, existing)
+        if "expirationTime" not in body:
+            return meta.model_copy(update={"expiration_time": existing.expiration_time}) if existing else meta
+        milliseconds = body["expirationTime"]
+        at = None if milliseconds is None else datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+        return meta.model_copy(update={"expiration_time": at})
+
+    return made
 
 
 def _quoting(expand: Any) -> Any:

@@ -181,7 +181,8 @@ class Judge:
         held = [name for name, lease in leases(world.store).items() if lease.held(now)]
         assert held == [], "a lease is held"
         assert [each.id for each in world.store.query("plans", {})] == [], "a plan is left"
-        assert world.state.downstream_due(world.definition) is None, "silver and gold are not built"
+        if BatchState.MERGED in states:  # before the first batch there is nothing to build them on
+            assert world.state.downstream_due(world.definition) is None, "silver and gold are not built"
         view = world.warehouse.table(BRONZE)
         assert view is None or view.view is not None, "bronze is no view"
 

@@ -104,7 +104,7 @@ class Play:
     def _something_happens(self) -> None:
         world, one_of = self.world, self._choices.one_of
         world.database.catch_up()
-        match one_of(14, 0.8):
+        match one_of(15, 0.8):
             case 0 | 1 | 2:
                 self._changed(one_of(KEYS), HOW[one_of(len(HOW))], SPANS[one_of(len(SPANS))])
                 world.extractor(Mode.INCREMENTAL)
@@ -130,6 +130,8 @@ class Play:
                 self._time_passes((60.0, 1_000.0, 86_400.0, 8 * 86_400.0)[one_of(4)])
             case 13:
                 self._people(one_of(3))
+            case 14:
+                self._emptied()
 
     def _changed(self, key: int, how: str, by: timedelta) -> None:
         database = self.world.database
@@ -140,6 +142,16 @@ class Play:
             what = "is deleted" if version.deleted else f"has n = {version.n}"
             self.world.scheduler.say(f"row {key} {what}, by a clock that is {how}")
         database.end(transaction, commit=True)
+        self._replayed()
+
+    def _emptied(self) -> None:
+        """All rows are deleted, by one transaction."""
+        database = self.world.database
+        transaction = database.begin()
+        for key in range(KEYS):
+            database.write(transaction, key, "delete", SPANS[0])
+        database.end(transaction, commit=True)
+        self.world.scheduler.say("all rows are deleted")
         self._replayed()
 
     def _replayed(self) -> None:

@@ -4,7 +4,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
 from types import SimpleNamespace
@@ -17,16 +17,19 @@ from tenacity import wait_none
 
 from services.core import machine
 from services.core.batch import Batch, BatchState
-from services.core.errors import DataError
+from services.core.errors import DataError, LeaseLost, SourceChanged, TransientError
 from services.core.events import ObjectFinalized
 from services.core.settings import ExtractorSettings, LoaderSettings, S, TransformerSettings, read_settings
 from services.core.state.certain import CertainStore
+from services.core.state.lease import holding
 from services.core.state.state import PipelineState
+from services.core.state.store import DocumentChanged
 from services.core.tables import Column, ColumnType, Compaction, Cursor, Mode, OnFailedTests, Table, Tables
 from services.core.warehouse import hashed_table_id
 from services.extractor import landing
 from services.extractor.extraction import rows, workplace
 from services.extractor.extraction.extractor import Extractor
+from services.extractor.extraction.helping import help_others
 from services.extractor.extraction.workplace import Workplace
 from services.extractor.planning import preparation
 from services.extractor.progress import LoggedProgress
@@ -62,8 +65,10 @@ _ENVIRONMENT = {
 
 BRONZE = "p.business_case_bronze.t"
 KEY = ("id",)
-EXPECTED = ("DataError", "DocumentChanged", "LeaseLost", "SourceChanged", "TransientError")
+EXPECTED = (DataError, DocumentChanged, LeaseLost, SourceChanged, TransientError)
 """How an extraction may fail."""
+TASKS = 2
+"""Of an execution where a table is read by chunks."""
 MOST_TRIES = 3
 """Of a task of the extractor, as Terraform sets it."""
 
@@ -226,39 +231,56 @@ class World:
         """As they are declared now."""
         return Tables(version=1, tables=[self.table])
 
-    def extractor(self, mode: Mode, execution: str | None = None, attempt: int = 0) -> Process:
-        """Start a task of the extractor; it is tried again when it fails, as Cloud Run does."""
+    def extractor(self, mode: Mode) -> None:
+        """Start an execution of the extractor: a task, and one that helps where tables are read by chunks."""
         self.runs += 1
-        run_id = f"run-{self.runs}"
+        for index in range(TASKS if self.declared.by_pages else 1):
+            self._task(mode, Task(f"run-{self.runs}", index, TASKS if self.declared.by_pages else 1, 0))
 
-        def work() -> None:
-            source = self._outside("the source", self.database)
-            objects = self._outside("bucket", self.buckets)
-            AT_WORK.set(source)
-            self.database.catch_up()
+    def _task(self, mode: Mode, task: Task) -> None:
+        """Start a task; it is tried again when it fails, as Cloud Run does."""
+        tried = f", try {task.attempt + 1}" if task.attempt else ""
+        name = f"extractor {task.execution}{f' task {task.index}' if task.count > 1 else ''}{tried}"
+        number = self.runs
+
+        def again(process: Process) -> None:
+            if (process.dead or process.error is not None) and task.attempt + 1 < MOST_TRIES:
+                self._task(mode, replace(task, attempt=task.attempt + 1))
+
+        self._start(name, lambda: self._extract(mode, task, f"run-{number}"), again)
+
+    def _extract(self, mode: Mode, task: Task, run_id: str) -> None:
+        """What a task does, as ``services.extractor.__main__.run`` does it."""
+        settings = configured(ExtractorSettings).model_copy(update={"cloud_run_execution": task.execution})
+        objects, state = self._outside("bucket", self.buckets), self._state()
+        AT_WORK.set(self._outside("the source", self.database))
+        self.database.catch_up()
+        with holding(state.store, task.lease, run_id, settings.extract_lease, settings.extract_lease) as task_lease:
+            state.forget_finished_plans()
             place = Workplace(
-                settings=configured(ExtractorSettings).model_copy(update={"cloud_run_execution": execution or run_id}),
-                state=self._state(),
+                settings=settings,
+                state=state,
                 open_objects=lambda: objects,
                 run_id=run_id,
-                task=Task(execution or run_id, 0, 1, attempt),
-                task_lease=cast(Any, SimpleNamespace(name=f"task-{run_id}", token=self.runs)),
+                task=task,
+                task_lease=task_lease,
                 progress=LoggedProgress(),
                 engine=cast(Any, (self.scheduler, self.database)),
                 connections=Connections(),
             )
-            outcome = Extractor(place).extract(self.table, mode)
+            extractor = Extractor(place)
+            outcomes = [extractor.extract(table, mode) for table in task.own([self.table])]
+            if task.count > 1:
+                try:
+                    help_others(place, [self.table])
+                except EXPECTED as error:
+                    self.scheduler.say(f"help failed: {error}")
+        for outcome in outcomes:
             self.scheduler.say(f"extractor: {outcome.outcome} {outcome.batch_id or ''} {outcome.error or ''}")
             if outcome.outcome == "failed":
                 kind = (outcome.error or "").split(":")[0]
-                assert kind in EXPECTED, f"an extraction failed by a mistake: {outcome.error}"
+                assert kind in {each.__name__ for each in EXPECTED}, f"failed by a mistake: {outcome.error}"
                 raise ExtractionFailed(outcome.error)
-
-        def again(process: Process) -> None:
-            if (process.dead or process.error is not None) and attempt + 1 < MOST_TRIES:
-                self.extractor(mode, execution or run_id, attempt + 1)
-
-        return self._start(f"extractor {run_id}", work, again)
 
     def _loader(self) -> Loader:
         return Loader(

@@ -34,3 +34,11 @@ def test_once_a_day_old_deltas_are_merged_and_all_views_are_made_anew(world: Wor
     assert [run.outcome for run in world.state.runs("transformer")] == [report.outcome()] == ["succeeded"]
     world.transformer.maintain("me")
     assert [stage for stage, _ in world.dbt.stages] == ["bronze", "downstream", "downstream"]
+
+
+def test_views_that_the_daily_maintenance_has_built_are_due_no_more(world: World) -> None:
+    large(world, "a")
+    world.state.note_downstream_due()
+    world.transformer.maintain("me")
+    assert world.state.downstream_due(world.dbt.definition()) is None
+    assert world.transformer.reconcile("me") == [], "nothing is left to do"

@@ -255,14 +255,14 @@ def play(seed: int, recorded: Sequence[int] | None = None) -> Found | None:
     return None
 
 
-def told_shortly(found: Found) -> Found:
-    """The same failure, by the shortest schedule that is found."""
+def told_shortly(found: Found, most: int = 1_500) -> Found:
+    """The same failure, by the shortest schedule that is found in so many tries."""
 
     def fails(made: list[int]) -> bool:
         again = play(found.seed, made)
         return again is not None and _alike(again.error, found.error)
 
-    short = play(found.seed, shortened(found.made, fails, most=1_500))
+    short = play(found.seed, shortened(found.made, fails, most))
     return short if short is not None else found
 
 

@@ -13,9 +13,11 @@ from tests.simulation.playing import Play, play, told_shortly
 from tests.simulation.world import playing, simulated
 
 SCHEDULES = 300
-CORPUS = (129, 278, 280, 284, 1997, 2506, 3204, 3435, 3828)
+CORPUS = (55, 129, 405, 1997, 2506, 3204, 3435, 3828)
 """Seeds of schedules that failed once. 129: an extraction ended with a KeyError, because another one, which was
-believed dead, removed its batch in that moment. The others were the simulation's own mistakes."""
+believed dead, removed its batch in that moment. 55 and 405: views that the daily maintenance had built stayed due. The
+others were the simulation's own mistakes. A change of the services' calls makes other schedules of them: each find has
+a test of its own besides."""
 
 QUICKLY_FOUND = frozenset(
     {"hashed_tables_go_early", "sweep_overlooks_manifests", "archived_first", "plans_are_left", "noted_too_early"}
@@ -50,12 +52,14 @@ def test_a_found_schedule_is_told_shortly_and_fails_again() -> None:
     with simulated(), pytest.MonkeyPatch.context() as patch:
         mutant.put_in(patch)
         found = next(found for seed in range(200) if (found := play(seed)) is not None)
-        short = told_shortly(found)
+        short = told_shortly(found, most=150)
         assert (len(short.made), sum(map(bool, short.made))) < (len(found.made), sum(map(bool, found.made)))
         again = play(short.seed, short.made)
     assert again is not None
     assert (str(again.error), again.story) == (str(short.error), short.story)
-    assert play(short.seed, short.made) is None, "without the mutant nothing fails"
+    with simulated():
+        without = play(short.seed, short.made)
+    assert without is None, f"without the mutant: {without.error}\n" + "\n".join(without.story)
 
 
 def story(seed: int) -> str:

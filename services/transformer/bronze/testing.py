@@ -101,7 +101,7 @@ class Testing:
         self.notes.round.nodes += results
         note_rows(self.state.store, table.name, results, [each.batch.id for each in batches])
         if refused is not None:
-            fault_point("transformer.tested")
+            _all_is_noted()
         return True
 
     def passed(
@@ -131,7 +131,7 @@ class Testing:
                 self.notes.hold(batch, why.code, why.message)
             going[table.name] = tested.passed
         if asked:
-            fault_point("transformer.tested")
+            _all_is_noted()
         return going
 
     def _test(self, table: Table, batches: list[Loaded]) -> Tested:
@@ -160,3 +160,8 @@ class Testing:
             log.warning("batch.not_tested", table=table.name, reason=str(error))  # it is refused further on
             return []
         return self.row_tests.results(self.client, table, rows)
+
+
+def _all_is_noted() -> None:
+    """Where a test lets a process die: what the tests found is noted, nothing of their batches is in bronze."""
+    fault_point("transformer.tested")

@@ -18,6 +18,7 @@ from services.extractor.extraction import rows, workplace
 from services.extractor.planning import preparation
 from services.extractor.reading import reading
 from services.loader import loading
+from tests.simulation.sifting import PlainSieve
 from tests.unit.extractor.history.cells import Cells
 from tests.unit.extractor.history.history import History
 from tests.unit.extractor.history.inventing import Declared, Happening
@@ -54,6 +55,7 @@ def simulated_outside() -> Iterator[None]:
         patch.setattr(preparation, "open_source", _asked_source)
         patch.setattr(rows, "open_source", _asked_source)
         patch.setattr(workplace, "Sessions", Sessions)
+        patch.setattr(workplace, "Sieve", PlainSieve)  # the engine of the real one has tests of its own
         patch.setattr(reading, "Reader", Reader)
         patch.setattr(reading, "ThreadPoolExecutor", Inline)
         patch.setattr(reading, "wait_exponential_jitter", lambda **_: wait_none())

@@ -160,6 +160,13 @@ def row_tests(store: DocumentStore) -> list[RowTests]:
     return [RowTests.model_validate(document.data) for document in store.query(_ROWS, {})]
 
 
+def row_tests_complain(store: DocumentStore, table: str) -> bool:
+    """Whether a row test of a table has found something, or could not be run, since the last audit."""
+    document = store.get(_ROWS, table)
+    noted = RowTests.model_validate(document.data) if document else RowTests(table=table)
+    return any(test.status != "pass" for test in noted.tests.values())
+
+
 def note_row_tests(
     store: DocumentStore, table: str, results: Collection[TestResult], batches: list[str], at: datetime
 ) -> None:

@@ -12,6 +12,7 @@ from services.core import machine
 from services.core.batch import Batch, BatchError
 from services.core.errors import DataError
 from services.core.faults import fault_point
+from services.core.state.quality import row_tests_complain
 from services.core.state.state import PipelineState
 from services.core.tables import OnFailedTests, Table
 from services.core.telling import kind_and_words
@@ -65,9 +66,12 @@ class Testing:
         """What lets a MERGE of batches run only if their row tests pass.
 
         None where the MERGE cannot tell that of all: of snapshots of a table without a key it reads the newest alone,
-        and none that is older than bronze's. And None where nothing is known of the tests.
+        and none that is older than bronze's. None where nothing is known of the tests. And None where tests have found
+        something since the last audit, and may again: to merge a second time takes longer than to ask first.
         """
         if not table.key and (len(batches) != 1 or self._overtaken(batches[0].batch)):
+            return None
+        if row_tests_complain(self.state.store, table.name):
             return None
         try:
             return self.row_tests.guard(table)

@@ -120,6 +120,20 @@ def test_tables_whose_merges_are_refused_by_tests_are_merged_together_and_others
     assert len(set(ids)) == 2, "a job id is never used again"
 
 
+def test_a_table_whose_tests_have_found_something_is_asked_before_it_is_merged(
+    world: World,
+) -> None:
+    """A MERGE that is refused is followed by another run of dbt, which takes longer than the question."""
+    bad = world.loaded("a", None, 1)
+    world.client.bad = {bad}
+    world.transformer.reconcile("me")
+    next_ = world.loaded("a", 1, 2)
+    world.transformer.reconcile("me")
+    assert world.dbt.merged() == [{"a": [bad]}, {"a": [bad]}, {"a": [next_]}]
+    assert len(world.tests.asked) == 1
+    assert f'"{next_}" as _batch_id' in world.tests.asked[0]
+
+
 def test_what_does_not_pass_is_noted_before_bronze_has_it(world: World) -> None:
     bad = world.loaded("a", None, 1)
     world.client.bad = {bad}

@@ -196,7 +196,7 @@ def test_what_a_killed_run_billed_is_not_lost(client: Client, tmp_path: Path) ->
         assert done.returncode == 0, done.stderr
     interrupted, finished = [each for each in client.state.runs("transformer") if each.id not in known]
     assert (interrupted.outcome, finished.outcome) == ("interrupted", "succeeded")
-    for each, stages in ((interrupted, {"bronze"}), (finished, set())):
+    for each, stages in ((interrupted, {"bronze", "tests"}), (finished, set())):
         sent = [job for job in jobs(client) if job.labels.get("credix_run") == run_label(each.id)]
         assert {job.labels["credix_stage"] for job in sent} == stages
         assert each.cost is not None

@@ -53,7 +53,7 @@ def test_a_found_schedule_is_told_shortly_and_fails_again() -> None:
         mutant.put_in(patch)
         found = next(found for seed in range(200) if (found := play(seed)) is not None)
         short = told_shortly(found, most=150)
-        assert (len(short.made), sum(map(bool, short.made))) < (len(found.made), sum(map(bool, found.made)))
+        assert sum(map(bool, short.made)) < sum(map(bool, found.made)), "fewer things happen"
         again = play(short.seed, short.made)
     assert again is not None
     assert (str(again.error), again.story) == (str(short.error), short.story)

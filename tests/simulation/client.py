@@ -15,7 +15,7 @@ from services.core import machine
 from services.core.warehouse import standard_types
 from services.transformer.bronze.tables import DEFINITION
 from tests.simulation.scheduler import Scheduler
-from tests.simulation.statements import understood
+from tests.simulation.statements import Unforeseen, understood
 from tests.simulation.warehouse import ROW_BYTES, Job, Warehouse
 
 _POLL_SECONDS = 0.5
@@ -66,7 +66,7 @@ class Client:
     def update_table(self, table: SimpleNamespace, fields: list[str], **_: Any) -> None:
         """As Google's; of the expiration only."""
         if fields != ["expires"]:
-            raise NotImplementedError(fields)
+            raise Unforeseen(f"a table's {fields}")
         table_id = f"{table.project}.{table.dataset_id}.{table.table_id}"
 
         def update() -> None:

@@ -16,6 +16,8 @@ from typing import Any
 import sqlglot
 from sqlglot import exp
 
+from tests.simulation.statements import Unforeseen
+
 Row = Mapping[str, Any]
 Given = list[Any]
 Value = Callable[[Row, Given], Any]
@@ -104,7 +106,7 @@ def _value(node: Any) -> Value:
     if isinstance(node, exp.Case):
         [branch] = node.args["ifs"]
         return _case(_value(branch.this), _value(branch.args["true"]), _value(node.args["default"]))
-    raise NotImplementedError(f"the simulated source does not know {node!r}")
+    raise Unforeseen(f"the simulated source does not know {node!r}")
 
 
 def _compared(compare: Callable[[Any, Any], Any], left: Value, right: Value) -> Value:

@@ -12,9 +12,8 @@ from services.core.state.lease import leases
 from services.core.tables import Cursor
 from services.core.warehouse import hashed_table_id
 from tests.simulation.world import BRONZE, ExtractionFailed, Held, World, configured
-from tests.unit.extractor.history.inventing import TICK
-from tests.unit.extractor.history.judging import reach
-from tests.unit.extractor.history.source import FIRST_PARTITION, Version
+from tests.unit.extractor.history.judging import promised, reach
+from tests.unit.extractor.history.source import Version
 
 EXPECTED = (PipelineError, GoogleAPICallError, ExtractionFailed)
 """What a process may end with when something befell it; anything else is a mistake."""
@@ -105,25 +104,9 @@ class Judge:
         self._watermark_has_passed_nothing(progress.watermark, places, merged)
 
     def promised(self, version: Version, cursor: Cursor | None = None) -> bool:
-        """Whether incremental runs bring a version, once the source is at rest.
-
-        Args:
-            version: the version.
-            cursor: what was declared when the runs were planned; what is declared now if not given.
-        """
-        world, by, moment = self._world, version.by, version.moment
-        cursor, cells = cursor or world.cursor, world.cells
-        if moment is None:
-            return cursor.nulls == "every_run"
-        if version.partition != FIRST_PARTITION:
-            return True
-        safety = timedelta(minutes=2)
-        if by.prepared and world.sight == "all" and not by.hidden:
-            in_time = by.prepared - by.began < safety
-        else:
-            in_time = (world.sight == "all" and not by.hidden) or by.until - by.began < safety
-        covered = cells.place(by.latest_clock - TICK - cursor.lag)
-        return in_time and cells.place(moment) > covered - cursor.lookback
+        """Whether incremental runs bring a version, once the source is at rest (``promised`` of the histories)."""
+        world = self._world
+        return promised(version, cursor or world.cursor, world.cells, world.sight, timedelta(minutes=2))
 
     def _watermark_has_passed_nothing(self, watermark: datetime, places: dict[int, int], merged: list[Batch]) -> None:
         world = self._world

@@ -60,6 +60,10 @@ class BatchRows:
         }
 
 
+class Unforeseen(AssertionError):
+    """A service asks what the simulation cannot answer: teach it (tests/simulation), it never guesses."""
+
+
 def is_bad(row: Row) -> bool:
     """Whether the table's row test fails on a row."""
     return bool(row["n"] % 5 == 4)
@@ -113,7 +117,7 @@ def batch_rows(select: str) -> BatchRows:
     arrived, began = _ARRIVED.search(select), _BEGAN.search(select)
     deleted = _DELETED.search(select)
     if began is None or deleted is None:
-        raise NotImplementedError(f"no rows of a batch: {select}")
+        raise Unforeseen(f"no rows of a batch: {select}")
     return BatchRows(
         table=_found(_TABLE, select),
         columns=tuple((name, one or other or None) for one, other, name in _COLUMN.findall(select)),
@@ -129,7 +133,7 @@ def understood(statement: str) -> Statement:
     """What a statement says.
 
     Raises:
-        NotImplementedError: no service sends such a one.
+        Unforeseen: no service sends such a one.
     """
     if statement.startswith("SELECT 'void"):
         return Void()
@@ -143,11 +147,11 @@ def understood(statement: str) -> Statement:
         return Clear(found[1], frozenset(re.findall(r'"([^"]+)"', found[2])))
     if found := _SHRINKAGE.fullmatch(statement):
         return Shrinkage(found["bronze"], found["snapshot"], tuple(_KEY.findall(found["same"])))
-    raise NotImplementedError(f"the simulated warehouse does not know this statement: {statement}")
+    raise Unforeseen(f"the simulated warehouse does not know this statement: {statement}")
 
 
 def _found(pattern: re.Pattern[str], text: str) -> str:
     found = pattern.search(text)
     if found is None:
-        raise NotImplementedError(f"{pattern.pattern} is not in {text}")
+        raise Unforeseen(f"{pattern.pattern} is not in {text}")
     return found[1]

@@ -8,6 +8,7 @@ from services.core.tables import Cursor, Mode
 from services.core.warehouse import hashed_table_id
 from services.extractor.source.clock import UNSEEN
 from tests.unit.extractor.history.bucket import LANDING
+from tests.unit.extractor.history.cells import Cells
 from tests.unit.extractor.history.counting import COUNTS
 from tests.unit.extractor.history.history import History
 from tests.unit.extractor.history.inventing import TICK
@@ -29,19 +30,8 @@ class Judge:
             version: the version.
             cursor: what was declared when the runs were planned; what is declared now if not given.
         """
-        history, by, moment = self._history, version.by, version.moment
-        cursor, cells = cursor or history.cursor, history.cells
-        if moment is None:
-            return cursor.nulls == "every_run"
-        if version.partition != FIRST_PARTITION:
-            return True
-        safety = history.scale.safety
-        if by.prepared and history.sight == "all" and not by.hidden:
-            in_time = by.prepared - by.began < safety
-        else:
-            in_time = (history.sight == "all" and not by.hidden) or by.until - by.began < safety
-        covered = cells.place(by.latest_clock - TICK - cursor.lag)
-        return in_time and cells.place(moment) > covered - cursor.lookback
+        history = self._history
+        return promised(version, cursor or history.cursor, history.cells, history.sight, history.scale.safety)
 
     def _places(self, key: int, n: int, *, deleted: bool = False) -> list[int]:
         """Which versions of a key's history a row can be: one that was changed back is like an older one."""
@@ -184,3 +174,26 @@ def reach(windows: list[tuple[datetime | None, datetime]]) -> datetime | None:
         if not further:
             return reached
         reached = further[0]
+
+
+def promised(version: Version, cursor: Cursor, cells: Cells, sight: str, safety: timedelta) -> bool:
+    """Whether incremental runs bring a version, once the source is at rest.
+
+    Args:
+        version: the version.
+        cursor: as it was declared when the runs were planned.
+        cells: how the application writes moments.
+        sight: what the extractor's role sees of open transactions.
+        safety: EXTRACT_SAFETY_LAG.
+    """
+    by, moment = version.by, version.moment
+    if moment is None:
+        return cursor.nulls == "every_run"
+    if version.partition != FIRST_PARTITION:
+        return True
+    if by.prepared and sight == "all" and not by.hidden:
+        in_time = by.prepared - by.began < safety
+    else:
+        in_time = (sight == "all" and not by.hidden) or by.until - by.began < safety
+    covered = cells.place(by.latest_clock - TICK - cursor.lag)
+    return in_time and cells.place(moment) > covered - cursor.lookback

@@ -70,7 +70,7 @@ def difference(source: Source, brought: Brought, table: SourceTable, companions:
     files = brought.files[table.name]
     if not files:
         return f"no file, {source.rows:,} rows missing"
-    landed = pa.concat_tables([pq.read_table(file) for file in files], promote_options="permissive")
+    landed = pa.concat_tables([pq.ParquetFile(file).read() for file in files], promote_options="permissive")
     found = compare(source, landed, companions)
     if isinstance(found, Difference):
         return str(found)

@@ -28,6 +28,7 @@ from local.stack.options import REPOSITORY, StackOptions
 from services.core.batch import BatchState
 from services.core.faults import FAULT_POINTS
 from services.core.naming import mirrored, part_object
+from services.core.parquet import whole_file
 from services.core.tables import EXTRACTED_AT
 from tests.chaos.undisturbed import (
     SHORT_LEASES,
@@ -263,7 +264,7 @@ def _drop(client: Client, name: str, content: bytes) -> None:
 
 def _drop_file(client: Client, number: int) -> None:
     """Drop rows that the source has had; they count as read now, and the extraction that follows wins over them."""
-    rows = pq.read_table(io.BytesIO(_archived_part(client))).drop_columns([EXTRACTED_AT.name])
+    rows = whole_file(_archived_part(client)).drop_columns([EXTRACTED_AT.name])
     file = io.BytesIO()
     pq.write_table(rows, file)
     _drop(client, _file(number), file.getvalue())

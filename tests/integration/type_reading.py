@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from google.api_core.retry import Retry
 from google.cloud import bigquery
 from psycopg import sql
 
 from local.warehouse.parquet_schema import ParquetSchemaError, narrowed
 from services.core.manifest import ManifestColumn
-from services.core.parquet import parquet_parts
+from services.core.parquet import parquet_parts, whole_file
 from services.core.tables import Column, ColumnType, Mode, SchemaDrift, Table
 from services.extractor.contract.drift import settle
 from services.extractor.contract.mapping import reads
@@ -172,7 +171,7 @@ class Pipe:
         except EngineFailed as failed:
             raise cause(self.server.dsn, plan, plan.statement(), None, failed) from None
         assert len(parts) == 1
-        landed = pq.read_table(pa.BufferReader(parts[0]))
+        landed = whole_file(parts[0])
         if load and _held(landed, [c.name for c in manifest if c.type is ColumnType.BIGNUMERIC]):
             rows = self._loaded(parts[0], manifest)
         else:

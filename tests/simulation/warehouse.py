@@ -3,16 +3,15 @@
 What a MERGE does is the rule of dbt/macros/bronze.sql in Python; tests/contract compares both.
 """
 
-import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-import pyarrow.parquet as pq
 from google.api_core.exceptions import Conflict
 
+from services.core.parquet import whole_file
 from tests.simulation.buckets import MemoryBuckets
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.statements import (
@@ -332,4 +331,4 @@ def parquet_rows(content: bytes) -> list[Row]:
     Raises:
         ValueError: it is none.
     """
-    return pq.read_table(io.BytesIO(content), use_threads=False).to_pylist()  # type: ignore[no-any-return]
+    return whole_file(content).to_pylist()  # type: ignore[no-any-return]

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from services.core.parquet import whole_file
 from services.extractor.planning.again import Again
 
 _SLICE_BYTES = 4 * 1024 * 1024
@@ -266,7 +267,7 @@ def recalled(content: bytes) -> pa.Table:
     Raises:
         pa.ArrowException: it is damaged.
     """
-    return pq.read_table(io.BytesIO(content), schema=_HALVES)
+    return whole_file(content).cast(_HALVES)
 
 
 def checksum(content: bytes) -> str:

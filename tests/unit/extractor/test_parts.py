@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.core.arrow import arrow_schema, conform
 from services.core.errors import ConfigurationError, DataError
 from services.core.manifest import ManifestColumn
-from services.core.parquet import GROUP_BYTES, PART_BYTES, empty_part, parquet_parts
+from services.core.parquet import GROUP_BYTES, PART_BYTES, empty_part, parquet_parts, whole_file
 from services.core.tables import ColumnType
 from services.extractor.reading.failure import EngineFailed
 
@@ -32,7 +32,7 @@ def batch_of(values: list[int]) -> pa.RecordBatch:
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=30), max_size=6), st.integers(1, 12))
 def test_parts_hold_every_row_once_in_order(chunks: list[list[int]], most_rows: int) -> None:
     parts = list(parquet_parts((batch_of(chunk) for chunk in chunks), most_rows))
-    read = [pq.read_table(content).column("id").to_pylist() for content, _ in parts]
+    read = [whole_file(content.getvalue()).column("id").to_pylist() for content, _ in parts]
     assert [value for part in read for value in part] == [value for chunk in chunks for value in chunk]
     assert [len(part) for part in read] == [rows for _, rows in parts]
     assert all(len(part) == most_rows for part in read[:-1])
@@ -50,7 +50,7 @@ def amount(type_: ColumnType = ColumnType.NUMERIC) -> ManifestColumn:
 def test_a_part_has_the_declared_schema_and_the_time_of_reading() -> None:
     arrived = pa.record_batch({"id": [1], "amount": pa.array([Decimal("12.34")], pa.decimal128(18, 2))})
     [(content, _)] = parquet_parts([conformed(arrived, amount())], 10)
-    found = pq.read_table(content)
+    found = whole_file(content.getvalue())
     assert found.schema.names == ["id", "amount", "_extracted_at"]
     assert found.schema.field("amount").type == pa.decimal128(38, 9)
     assert not found.schema.field("id").nullable
@@ -59,7 +59,7 @@ def test_a_part_has_the_declared_schema_and_the_time_of_reading() -> None:
 
 
 def test_an_empty_part_has_the_schema_and_no_rows() -> None:
-    found = pq.read_table(empty_part(arrow_schema([ID, amount()])))
+    found = whole_file(empty_part(arrow_schema([ID, amount()])).getvalue())
     assert (found.num_rows, found.schema.names) == (0, ["id", "amount", "_extracted_at"])
 
 
@@ -183,7 +183,8 @@ def test_row_groups_and_parts_are_bounded_by_bytes_however_wide_the_rows_are() -
         file = pq.ParquetFile(content)
         groups = [file.metadata.row_group(n).total_byte_size for n in range(file.num_row_groups)]
         assert max(groups) <= 2 * GROUP_BYTES
-    assert pa.concat_tables(pq.read_table(content) for content, _ in parts).to_batches()[0].schema == batch.schema
+    read = pa.concat_tables(whole_file(content.getvalue()) for content, _ in parts)
+    assert read.to_batches()[0].schema == batch.schema
 
 
 def test_small_batches_share_a_row_group() -> None:

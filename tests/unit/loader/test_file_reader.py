@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from services.core.errors import DataError, TransientError
+from services.core.parquet import whole_file
 from services.core.settings import LoaderSettings
 from services.core.storage import StoredObject
 from services.core.tables import Column, ColumnType, Mode, Table
@@ -44,7 +45,7 @@ def reader(content: io.BytesIO, **settings: object) -> FileReader:
 
 def read(content: bytes, **settings: object) -> tuple[pa.Table, datetime | None]:
     with reader(io.BytesIO(content), **settings) as opened:
-        parts = [pq.read_table(data) for data, _ in opened.parts()]
+        parts = [whole_file(data.read()) for data, _ in opened.parts()]
     return pa.concat_tables(parts), opened.earliest
 
 

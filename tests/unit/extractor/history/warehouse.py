@@ -1,17 +1,16 @@
 """BigQuery and dbt: temp tables, base and delta of bronze, and the rule by which dbt merges them."""
 
-import io
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
-import pyarrow.parquet as pq
 from google.api_core.exceptions import Conflict, NotFound
 from google.cloud.bigquery import SchemaField
 
 from services.core.errors import DataError, TransientError
+from services.core.parquet import whole_file
 from services.core.tables import EXTRACTED_AT, Table
 from services.transformer.bronze.batch_rows import ADDED_COLUMNS
 from services.transformer.bronze.tables import DEFINITION, DELTA
@@ -69,7 +68,7 @@ class Warehouse(Jobs):
                 raise TransientError("the job found no such object")
             if content == DAMAGED:
                 raise DataError("load_refused", "no Parquet")
-            rows += pq.read_table(io.BytesIO(content)).to_pylist()
+            rows += whole_file(content).to_pylist()
         keys = [(row["id"], row["_extracted_at"]) for row in rows]
         assert len(keys) == len(set(keys)), "a batch has a key twice, of one moment"
         self.temp[hashed] = self.loaded[manifest.batch_id] = rows

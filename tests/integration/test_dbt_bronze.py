@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from google.cloud import bigquery
@@ -50,6 +50,11 @@ from tests.integration.warehouse_fixture import (
     bronze_project,
     declared_schema,
 )
+from tests.simulation import warehouse as simulated
+from tests.simulation.buckets import MemoryBuckets
+from tests.simulation.choices import Choices
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.statements import batch_rows
 
 MODELS = ("cnpj_ws", "installments")
 # minutes after noon, and what each batch holds: key → paid amount in cents
@@ -437,14 +442,46 @@ def test_bronze_is_searched_for_deleted_rows_only_when_a_snapshot_comes(soft: Fe
     assert held not in soft.project.executed("items")
 
 
+class SimulatedMerges:
+    """The simulation's rule of a MERGE (tests/simulation), told what dbt is told."""
+
+    def __init__(self, dataset: str) -> None:
+        scheduler = Scheduler(Choices())
+        self._warehouse = simulated.Warehouse(scheduler, MemoryBuckets(scheduler.now, lambda event: None))
+        self._dataset = f"{PROJECT}.{dataset}"
+
+    def hold(self, loaded: Batch, rows: list[Row]) -> Batch:
+        """Have a batch's hashed table."""
+        self._warehouse.create(loaded["table"], {}, if_absent=False).rows = rows
+        return loaded
+
+    def merge(self, bronze: dict[str, Any]) -> None:
+        for model, told in bronze.items():
+            self._warehouse.create(f"{self._dataset}.{model}_base", {}, if_absent=True)
+            batches = tuple(batch_rows(each["rows"]) for each in told["batches"])
+            self._warehouse.merge(f"{self._dataset}.{model}", told, batches)
+
+    def by_id(self, model: str) -> dict[int, Row]:
+        rows = self._warehouse.there(f"{self._dataset}.{model}_base").rows
+        return {row["id"]: without_loaded_at(row) for row in rows}
+
+
+def without_loaded_at(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name != "_loaded_at"}
+
+
 @pytest.mark.parametrize("seed", range(HISTORIES))
 def test_any_history_in_any_order_and_any_number_of_times(made: Dbt, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311  reproducible, not secret
     feeds = [Feed(made, f"case_{number}", {"deletes": "soft", "deleted_at": "removed_on"}) for number in range(CASES)]
     histories = [random_batches(chance) for _ in feeds]
+    in_memory = SimulatedMerges(made.datasets.bronze)
     loaded = [
         {
-            each.id: feed.load(each.id, each.minutes, [v.row() for v in each.rows], snapshot=each.snapshot)
+            each.id: in_memory.hold(
+                feed.load(each.id, each.minutes, [v.row() for v in each.rows], snapshot=each.snapshot),
+                [v.row() for v in each.rows],
+            )
             for each in all
         }
         for feed, all in zip(feeds, histories, strict=True)
@@ -458,6 +495,7 @@ def test_any_history_in_any_order_and_any_number_of_times(made: Dbt, seed: int) 
         }
         variable = {feed.model: feed.known(batches) for feed, (batches, _) in runs.items()}
         made.run("run", "--select", *variable, batches=variable)
+        in_memory.merge({model: made.told[model] for model in variable})
         for feed, (batches, noted) in runs.items():
             if noted:
                 feed.note(batches)
@@ -468,6 +506,8 @@ def test_any_history_in_any_order_and_any_number_of_times(made: Dbt, seed: int) 
         assert (found, rows.keys() - found.keys()) == (alive, deleted), f"seed {seed}, case {number}: {history}"
         moments = {at(each.minutes) for each in history if each.snapshot} | {at(-60)}
         assert {row["_deleted_at"] for key, row in rows.items() if key in deleted} <= moments
+        for key, row in rows.items():
+            assert in_memory.by_id(feed.model)[key] == without_loaded_at(row), f"seed {seed}, case {number}: {history}"
         feed.drop()
 
 

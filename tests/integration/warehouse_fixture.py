@@ -164,6 +164,8 @@ class Dbt:
         assert isinstance(parsed, Manifest)
         self.manifest = parsed
         """Read by every run: a changed ``raw_code`` is what the next run executes."""
+        self.told: dict[str, Any] = {}
+        """The variable ``bronze`` of the last run."""
 
     def run(self, *arguments: str, **variables: Any) -> dict[str, str]:
         """Run dbt and return the status of every node by name.
@@ -180,6 +182,7 @@ class Dbt:
     def _results(self, arguments: Sequence[str], variables: dict[str, Any], *, check: bool) -> dict[str, RunResult]:
         command = [*arguments, "--quiet", "--no-write-json"]
         handed = {"bronze": self.handed_over(variables.pop("batches", {})), **variables}
+        self.told = handed["bronze"]
         deltas = {name: self._waiting(name) for name, told in handed["bronze"].items() if told.get("delta")}
         result = self._invoke(dbtRunner(manifest=self.manifest), command, check=check, vars=handed).result
         for each in result.results if isinstance(result, RunExecutionResult) else ():

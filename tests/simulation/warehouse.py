@@ -1,6 +1,6 @@
 """BigQuery in memory: tables that expire, jobs with ids that go on after their caller died, lists that may be stale.
 
-What a MERGE does is the rule of dbt/macros/bronze.sql in Python; tests/contract compares both.
+What a MERGE does is the rule of dbt/macros/bronze.sql in Python; tests/integration/test_dbt_bronze.py compares both.
 """
 
 from collections.abc import Callable, Iterable
@@ -282,7 +282,8 @@ class Warehouse:
         held = {_key(row, key): row for row in base.rows}
         written = 0
         for place, row in newest(versions, key).items():
-            gone = next((each for each in sorted(taken | known) if as_new(row) < each), None)
+            living = row["_deleted_at"] is None
+            gone = next((each for each in sorted(taken | known) if living and as_new(row) < each), None)
             before = held.get(place)
             newer = before is None or as_new(before) < as_new(row)
             if newer or (gone is not None and before is not None and as_new(before) == as_new(row)):
@@ -317,7 +318,7 @@ def _key(row: Row, key: tuple[str, ...]) -> tuple[Any, ...]:
 
 def _gone(row: Row, snapshot: AsNew) -> Row:
     at, batch_id = snapshot
-    return row | {"_batch_id": batch_id, "_extracted_at": at, "_deleted_at": row["_deleted_at"] or at}
+    return row | {"_batch_id": batch_id, "_extracted_at": at, "_deleted_at": at}
 
 
 def _told(version: dict[str, str]) -> AsNew:

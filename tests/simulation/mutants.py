@@ -3,6 +3,7 @@
 Each is a change of the services' code for a while. The simulation has to find each (docs/simulation.md).
 """
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,6 +16,8 @@ from services.core import jobs, landing
 from services.core.batch import LIFE, Batch, BatchState, Step
 from services.core.chain import Covered
 from services.core.landing import batch_objects
+from services.core.manifest import Manifest
+from services.core.naming import LandedObject
 from services.core.state import certain, state
 from services.core.state.state import PipelineState
 from services.core.tables import Table
@@ -23,6 +26,7 @@ from services.extractor.extraction import leftovers, rows, whole
 from services.extractor.planning import preparation
 from services.extractor.planning.window import window_high
 from services.loader import loading, stable, sweep
+from services.loader.manifests import read_manifest
 from services.transformer import reconcile
 from services.transformer.bronze import appending, compaction, delta, merging, tables, turn
 from services.transformer.bronze import round as bronze_round
@@ -307,6 +311,23 @@ def two_movers(patch: pytest.MonkeyPatch) -> None:
 @mutant("Manifests whose event got lost stay in landing/.")
 def sweep_overlooks_manifests(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sweep.Sweep, "_object", lambda *_: None)
+
+
+@mutant("What is in landing/ and is of no batch stays there.")
+def strangers_stay(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(loading.Loader, "_handle_file", lambda *_: "ignored")
+
+
+@mutant("A manifest is believed, whatever batch its own name says.", hidden=NOT_SO_FAR)
+def others_manifests_are_believed(patch: pytest.MonkeyPatch) -> None:
+    def believing(content: bytes, landed: LandedObject, prefix: str) -> Manifest:
+        try:
+            told = json.loads(content)
+        except ValueError:
+            return read_manifest(content, landed, prefix)
+        return read_manifest(content, LandedObject(told["table"], told["batch_id"], None), prefix)
+
+    patch.setattr(loading, "read_manifest", believing)
 
 
 @mutant("Parts of extractions that died stay in landing/.")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
+from typing import get_args
 from zoneinfo import ZoneInfo
 
 from services.core import machine
@@ -12,7 +13,7 @@ from services.core.tables import Compaction, Cursor, Mode, OnFailedTests
 from tests.simulation.choices import Choices, shortened
 from tests.simulation.judging import Judge
 from tests.simulation.scheduler import Endless
-from tests.simulation.world import Declared, World, playing
+from tests.simulation.world import Declared, Dropped, World, playing
 from tests.unit.extractor.history.cells import Cells
 
 HAPPENINGS = 8
@@ -20,6 +21,7 @@ HAPPENINGS = 8
 KEYS = 4
 SPANS = [timedelta(seconds=seconds) for seconds in (0.0, 0.4, 10.0, 45.0, 400.0)]
 HOW = ("now", "now", "clock", "skewed", "future", "null", "undo", "delete", "again")
+DROPPED: tuple[Dropped, ...] = get_args(Dropped)
 MOST_STEPS = 60
 """That processes do before the next thing happens; or they come to their end."""
 PATIENCE = 100_000.0
@@ -104,7 +106,7 @@ class Play:
     def _something_happens(self) -> None:
         world, one_of = self.world, self._choices.one_of
         world.database.catch_up()
-        match one_of(15, 0.8):
+        match one_of(16, 0.8):
             case 0 | 1 | 2:
                 self._changed(one_of(KEYS), HOW[one_of(len(HOW))], SPANS[one_of(len(SPANS))])
                 world.extractor(Mode.INCREMENTAL)
@@ -132,6 +134,8 @@ class Play:
                 self._people(one_of(3))
             case 14:
                 self._emptied()
+            case 15:
+                world.drop(DROPPED[one_of(len(DROPPED))])
 
     def _changed(self, key: int, how: str, by: timedelta) -> None:
         database = self.world.database

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any, Literal, cast
 
@@ -19,6 +19,7 @@ from services.core import machine
 from services.core.batch import Batch, BatchState
 from services.core.errors import DataError, LeaseLost, SourceChanged, TransientError
 from services.core.events import ObjectFinalized
+from services.core.naming import manifest_object, new_batch_id, parse_landed, part_object
 from services.core.settings import ExtractorSettings, LoaderSettings, S, TransformerSettings, read_settings
 from services.core.state.certain import CertainStore
 from services.core.state.lease import holding
@@ -71,6 +72,10 @@ TASKS = 2
 """Of an execution where a table is read by chunks."""
 MOST_TRIES = 3
 """Of a task of the extractor, as Terraform sets it."""
+
+
+Dropped = Literal["damaged manifest", "others' manifest", "part", "damaged file", "note"]
+"""What somebody puts into landing/, and what can be no batch."""
 
 
 @dataclass(frozen=True)
@@ -335,9 +340,12 @@ class World:
         if event.bucket != settings.landing_bucket or not event.name.startswith(f"{settings.landing_prefix}/"):
             return
         self.landed.add(event.name)
-        if event.name.endswith(".manifest.json"):  # of others the loader looks at the name, and that is all
+        landed = parse_landed(settings.landing_prefix, event.name)
+        if landed is not None and not landed.is_manifest:
+            return  # of a part the loader looks at the name, and that is all
+        if landed is not None:
             self.manifests.append(event)
-            self.landings.publish(event)
+        self.landings.publish(event)
 
     def _dropped(self, rows: pa.RecordBatch) -> None:
         """Rows that do not land because they are no news: bronze has them just so, or will have."""
@@ -377,6 +385,27 @@ class World:
                 release(self.state, batch.id, "a person") if let_go else discard(self.state, batch.id, "a person")
             except NotHeld:
                 continue
+
+    def drop(self, what: Dropped) -> None:
+        """Somebody puts into landing/ what no extraction has written, and what can be no batch."""
+        settings = configured(LoaderSettings)
+        prefix, bucket, batch_id = settings.landing_prefix, settings.landing_bucket, new_batch_id(machine.now())
+        name, content = f"{prefix}/t-{batch_id}.parquet", b"PAR1 no rows PAR1"
+        match what:
+            case "damaged manifest":
+                name, content = manifest_object(prefix, "t", batch_id), b'{"batch_id": '
+            case "others' manifest":
+                manifests = [each.name for each in self.manifests]
+                found = next((m for m in map(partial(self.buckets.read, bucket), manifests) if m is not None), None)
+                if found is None:
+                    return
+                name, content = manifest_object(prefix, "t", batch_id), found
+            case "part":
+                name = part_object(prefix, "t", batch_id, 0)
+            case "note":
+                name = f"{prefix}/read-me-{batch_id}.txt"
+        self.scheduler.say(f"somebody puts {name} into landing/: {what}")
+        self.buckets.replace(bucket, name, content, "")
 
     def raise_lag(self, by: timedelta) -> None:
         """Somebody declares a longer lag, and deploys it."""

@@ -63,14 +63,15 @@ class LoggedProgress:
             self._tables[table] = (began, now if due else said, estimated, all_rows, all_bytes)
         if due:
             speed = all_rows / (now - began)
-            left = max(0, estimated - all_rows) / speed
+            # A snapshot of an emptied table has no rows, however long it took and whatever the planner estimates.
+            left = round(max(0, estimated - all_rows) / speed) if speed else None
             log.info(
                 "extraction.progress",
                 rows=all_rows,
                 estimated_rows=estimated,
                 rows_per_second=round(speed),
                 bytes=all_bytes,
-                seconds_left=round(left),
+                seconds_left=left,
             )
 
     def finished(self, table: str) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 from google.cloud import bigquery
@@ -41,6 +41,7 @@ from tests.integration.bronze_feed import (
     random_runs,
     versions_alive,
 )
+from tests.integration.simulated_merges import SimulatedMerges, without_loaded_at
 from tests.integration.warehouse_fixture import (
     ADDED,
     PROJECT,
@@ -50,11 +51,6 @@ from tests.integration.warehouse_fixture import (
     bronze_project,
     declared_schema,
 )
-from tests.simulation import warehouse as simulated
-from tests.simulation.buckets import MemoryBuckets
-from tests.simulation.choices import Choices
-from tests.simulation.scheduler import Scheduler
-from tests.simulation.statements import batch_rows
 
 MODELS = ("cnpj_ws", "installments")
 # minutes after noon, and what each batch holds: key → paid amount in cents
@@ -442,34 +438,6 @@ def test_bronze_is_searched_for_deleted_rows_only_when_a_snapshot_comes(soft: Fe
     assert held not in soft.project.executed("items")
 
 
-class SimulatedMerges:
-    """The simulation's rule of a MERGE (tests/simulation), told what dbt is told."""
-
-    def __init__(self, dataset: str) -> None:
-        scheduler = Scheduler(Choices())
-        self._warehouse = simulated.Warehouse(scheduler, MemoryBuckets(scheduler.now, lambda event: None))
-        self._dataset = f"{PROJECT}.{dataset}"
-
-    def hold(self, loaded: Batch, rows: list[Row]) -> Batch:
-        """Have a batch's hashed table."""
-        self._warehouse.create(loaded["table"], {}, if_absent=False).rows = rows
-        return loaded
-
-    def merge(self, bronze: dict[str, Any]) -> None:
-        for model, told in bronze.items():
-            self._warehouse.create(f"{self._dataset}.{model}_base", {}, if_absent=True)
-            batches = tuple(batch_rows(each["rows"]) for each in told["batches"])
-            self._warehouse.merge(f"{self._dataset}.{model}", told, batches)
-
-    def by_id(self, model: str) -> dict[int, Row]:
-        rows = self._warehouse.there(f"{self._dataset}.{model}_base").rows
-        return {row["id"]: without_loaded_at(row) for row in rows}
-
-
-def without_loaded_at(row: Row) -> Row:
-    return {name: value for name, value in row.items() if name != "_loaded_at"}
-
-
 @pytest.mark.parametrize("seed", range(HISTORIES))
 def test_any_history_in_any_order_and_any_number_of_times(made: Dbt, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311  reproducible, not secret
@@ -506,8 +474,8 @@ def test_any_history_in_any_order_and_any_number_of_times(made: Dbt, seed: int) 
         assert (found, rows.keys() - found.keys()) == (alive, deleted), f"seed {seed}, case {number}: {history}"
         moments = {at(each.minutes) for each in history if each.snapshot} | {at(-60)}
         assert {row["_deleted_at"] for key, row in rows.items() if key in deleted} <= moments
-        for key, row in rows.items():
-            assert in_memory.by_id(feed.model)[key] == without_loaded_at(row), f"seed {seed}, case {number}: {history}"
+        expected = {key: without_loaded_at(row) for key, row in rows.items()}
+        assert in_memory.by_id(feed.model) == expected, f"seed {seed}, case {number}: {history}"
         feed.drop()
 
 
